@@ -1,0 +1,51 @@
+# gatepost: `make` alone lists what there is.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench wheel clean
+
+help: ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+run: $(BIN)/.runs ## start the demo: real and simulated sensors, two rules, a broker of its own
+	@$(BIN)/gatepost run --simulate config/demo.yaml
+
+test: $(BIN)/.tests ## run the tests
+	$(BIN)/pytest $(ARGS)
+
+check: $(BIN)/.tests ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+format: $(BIN)/.tests ## put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BIN)/.tests ## measure, on this machine, against paho-mqtt alone
+	$(BIN)/python -m benchmarks
+
+wheel: $(BIN)/.tests ## build dist/*.whl
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Debian keeps ensurepip in a package of its own.
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11) and "gatepost needs Python 3.11 or newer")' 2>/dev/null \
+	  || { $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gatepost needs Python 3.11 or newer, $(PYTHON) is older"; exit 1; }; \
+	       echo "Python's venv module is missing; installing python3-venv"; \
+	       $$(test $$(id -u) = 0 || echo sudo) apt-get install -y python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BIN)/.runs: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[broker]'
+	@touch $@
+
+$(BIN)/.tests: $(BIN)/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(BIN)/.runs

@@ -1,0 +1,367 @@
+"""What a driver, an output, a rule, a forwarder, an encoding and a simulator must do; no behaviour.
+
+The first file to read. Each kind lives in a module of its own; the module's name is the kind, and the class has the
+name of its role: `drivers/gpio_input.py: Driver`. Beside it the module has a frozen `Settings`, and its docstring
+ends with a sample in YAML, after a line that reads `Sample::`, which a test loads.
+
+Constructors only store. Resources are taken in `open` or `connect` and given back in `close`, which may be called
+at any time, also twice and also half-way. The runner owns time: nothing here sleeps to retry, catches broadly, or
+logs a lost connection; it raises one of the errors of `agent.errors`, which say who acts next.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from agent.events import Severity, Value
+from agent.quantities import Duration
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+    from agent.events import Event, Reading
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the operator may write for one kind. Subclasses name the fields, in the operator's words.
+
+    A field's documentation is the text under `Attributes:` in the class docstring; it is what `gatepost show` and
+    editors show. `__post_init__` may raise ValueError for fields that do not fit together.
+    """
+
+
+S = TypeVar("S", bound=Settings)
+
+
+# --- devices ------------------------------------------------------------------------------------------------------
+
+
+class Driver(ABC, Generic[S]):
+    """One device. Called only from the agent's event loop, one call at a time.
+
+    A polled driver's settings have a field `every: Duration`, and the runner calls `read` that often. Without that
+    field the driver is event-driven: `read` returns when something happened.
+    """
+
+    blocking: ClassVar[bool] = False
+    """True where `open`, `read` and `close` are plain functions that may block: see `BlockingDriver`."""
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def channels(self) -> Mapping[str, str] | None:
+        """Return the unit by channel, as far as the settings tell; None where only the device knows.
+
+        Called at any time, also before `open`. A unit is its UCUM or usual symbol (`Cel`, `%`, `V`), "" where there
+        is none.
+        """
+        return None
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Take the device.
+
+        Raises:
+            Disconnected: It is not there, or not ours to take; the runner tries again after backoff.
+        """
+
+    @abstractmethod
+    async def read(self) -> Sequence[Reading]:
+        """Return the next readings, oldest first; never none for a polled driver. May be cancelled while it waits.
+
+        Raises:
+            Disconnected: The device is gone; the runner closes and opens again.
+            BadReading: Something arrived that makes no sense; the runner keeps the evidence and reads on.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give the device back. Never raises."""
+
+
+class BlockingDriver(ABC, Generic[S]):
+    """A polled device behind a library that blocks: the same three verbs as plain functions.
+
+    The runner calls them in one thread per bus, so one bus is never used twice at once, and one dead device never
+    stalls those of another bus.
+    """
+
+    blocking: ClassVar[bool] = True
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def channels(self) -> Mapping[str, str] | None:
+        """Return the unit by channel, as far as the settings tell: see `Driver.channels`."""
+        return None
+
+    def bus(self) -> str:
+        """Return the name of what may be used by one thread only, such as `i2c-1` or `/dev/ttyS0`."""
+        return f"device-{id(self)}"
+
+    @abstractmethod
+    def open(self) -> None:
+        """Take the device: see `Driver.open`."""
+
+    @abstractmethod
+    def read(self) -> Sequence[Reading]:
+        """Return the next readings: see `Driver.read`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the device back: see `Driver.close`."""
+
+
+class Output(Driver[S]):
+    """A driver that can also write. It puts its safe value out in `open` and in `close`.
+
+    What it writes it reports as a reading, so the log shows what an output did.
+    """
+
+    @abstractmethod
+    async def write(self, channel: str, value: Value) -> None:
+        """Set a channel.
+
+        Raises:
+            ValueError: There is no such channel, or it cannot have this value.
+            Disconnected: The output is not there.
+        """
+
+
+class Simulator(ABC, Generic[S]):
+    """A device that isn't there, behind a real address. The driver cannot tell.
+
+    A simulator module may have its own `Settings`: what the operator may write under `simulate:` of the device.
+    """
+
+    def __init__(self, device: S, simulate: Any, seed: int) -> None:
+        """Store the driver's settings, the simulator's own `Settings`, and the seed of all its randomness."""
+        self.device = device
+        self.simulate = simulate
+        self.seed = seed
+
+    @abstractmethod
+    async def open(self) -> S:
+        """Bring the device up and return the driver's settings with the address replaced."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Take it down. Never raises."""
+
+
+# --- rules --------------------------------------------------------------------------------------------------------
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """What a rule derives: its alarm is raised or cleared, by this value against this limit.
+
+    Attributes:
+        active: True where the alarm is raised.
+        of: The channel that it is about, such as `air.temperature`.
+        value: The value that tripped it.
+        limit: What the value was held against, as it is written in the configuration, such as `above 35`.
+        since: When the condition began, in seconds of the monotonic clock.
+    """
+
+    active: bool
+    of: str
+    value: Value
+    limit: str
+    since: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a rule says to a reading, an event or the time.
+
+    Attributes:
+        keep: The reading matters to the rule (a condition began or ended), so the log must keep it.
+        transition: The alarm's change of state, if there is one.
+    """
+
+    keep: bool = False
+    transition: Transition | None = None
+
+
+class Rule(ABC, Generic[S]):
+    """A pure state machine. It never looks at a clock, so the same input gives the same output.
+
+    Attributes:
+        deadline: When it next wants the time, in seconds of the monotonic clock; None where it does not.
+    """
+
+    deadline: float | None = None
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def watches(self) -> Sequence[str]:
+        """Return the channels whose readings it wants, such as `air.temperature`."""
+
+    @abstractmethod
+    def on_reading(self, channel: str, value: Value, at: float) -> Verdict | None:
+        """Take in a value of a channel that it watches, seen at a time of the monotonic clock, in seconds.
+
+        None (the usual answer) means that nothing changed. A value of None has no usable quality.
+        """
+
+    def on_event(self, event: Event, at: float) -> Verdict | None:  # noqa: ARG002
+        """Take in an event other than a reading, logged at a time of the monotonic clock, in seconds."""
+        return None
+
+    def on_time(self, now: float) -> Verdict | None:  # noqa: ARG002
+        """Take in the time, at or after `deadline`, in seconds of the monotonic clock."""
+        return None
+
+    @abstractmethod
+    def state(self) -> Mapping[str, Value]:
+        """Return what must survive a restart. Times are ages in seconds, since no monotonic clock survives."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Value], now: float) -> None:
+        """Go on from a saved `state`, at a time of the monotonic clock, in seconds."""
+
+
+# --- delivery -----------------------------------------------------------------------------------------------------
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """Who we are, for those who speak to the far side.
+
+    Attributes:
+        name: The gateway's name, `gateway:` in the configuration.
+        version: The agent's version.
+        run: Which start of the agent this is.
+    """
+
+    name: str
+    version: str
+    run: int
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """An encoded event, without an address.
+
+    Attributes:
+        payload: The bytes.
+        content_type: Its media type, such as `application/json`.
+        attributes: Metadata that travels beside the payload where the protocol can carry it; None where there is none.
+    """
+
+    payload: bytes
+    content_type: str
+    attributes: dict[str, str] | None = None
+
+
+class Encoding(ABC, Generic[S]):
+    """An event to bytes, purely: the same event gives the same bytes."""
+
+    def __init__(self, settings: S, gateway: Gateway) -> None:
+        self.settings = settings
+        self.gateway = gateway
+
+    @property
+    def needs_attributes(self) -> bool:
+        """Whether a message is incomplete without its attributes, so that only some protocols can carry it."""
+        return False
+
+    @abstractmethod
+    def encode(self, event: Event) -> Message:
+        """Encode one event."""
+
+    @abstractmethod
+    def decode(self, message: Message) -> Event:
+        """Read back what `encode` wrote.
+
+        Raises:
+            ValueError: It is not such a message.
+        """
+
+
+class Forwarder(ABC, Generic[S]):
+    """Takes events somewhere else. It never retries, sleeps or buffers: the courier does.
+
+    Attributes:
+        window: How many events may be sent and not yet acknowledged. May change with each connection.
+    """
+
+    window: int = 100
+
+    def __init__(self, settings: S, gateway: Gateway, encoding: Encoding[Any]) -> None:
+        self.settings = settings
+        self.gateway = gateway
+        self.encoding = encoding
+
+    @abstractmethod
+    async def connect(self, state: Sequence[Event]) -> None:
+        """Reach the far side, and tell it the present state (about each device) where it keeps such things.
+
+        Raises:
+            Disconnected: It is not there, or refuses us; the courier tries again after backoff.
+        """
+
+    @abstractmethod
+    def send(self, batch: Sequence[Event]) -> asyncio.Future[None]:
+        """Begin to send a batch, at once and in order, and return without waiting.
+
+        The future is done when the far side has acknowledged every event of the batch. It fails with `Rejected`
+        where the far side refuses some for good, or with `Disconnected`, and then all that was not yet acknowledged
+        is sent again over the next connection.
+        """
+
+    @abstractmethod
+    async def wait_lost(self) -> None:
+        """Wait until the connection is lost, then raise.
+
+        Raises:
+            Disconnected: Always, with the reason.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the connection cleanly where there is one, saying so to the far side. Never raises."""
+
+
+# --- what is common to all devices, rules and forwarders --------------------------------------------------------------
+
+
+class RuleOutcome(Settings, frozen=True):
+    """What else may be said of any rule, beside its kind.
+
+    Attributes:
+        severity: warning, minor, major or critical.
+        message: The alarm's text; {of}, {value}, {limit}, {rule} and {severity} are filled in.
+        then: What to do when the alarm is raised.
+    """
+
+    severity: Severity = Severity.WARNING
+    message: str | None = None
+    then: Reaction | None = None
+
+
+class Reaction(Settings, frozen=True):
+    """What a rule does to outputs, without any network.
+
+    Attributes:
+        set: The value by output, put out when the alarm is raised.
+        otherwise: The value put out to the same outputs when it clears; left as they are where it is not said.
+    """
+
+    set: dict[str, bool | int | float | str]
+    otherwise: bool | int | float | str | None = None
+
+
+class Backoff(Settings, frozen=True):
+    """How long to wait before trying again: doubled each time, with full jitter.
+
+    Attributes:
+        min: The first wait at most.
+        max: Any wait at most.
+    """
+
+    min: Duration = Duration(1)
+    max: Duration = Duration(30)

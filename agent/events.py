@@ -1,0 +1,125 @@
+"""Reading and Event: the only values that travel."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum, StrEnum
+from typing import Final
+
+import msgspec
+
+Value = float | int | str | None
+"""What a channel can hold. Switches are 0 and 1. None means that there is no usable value: see the quality."""
+
+INT64_MAX: Final = 2**63 - 1
+
+
+class Quality(StrEnum):
+    """How far a value can be trusted, in the words of OPC UA (Part 8, status codes)."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    BAD = "bad"
+
+
+class Severity(StrEnum):
+    """How bad an alarm is, in the words of ITU-T X.733 (perceived severity), mildest first."""
+
+    WARNING = "warning"
+    MINOR = "minor"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+class Lane(IntEnum):
+    """Urgent events overtake a backlog of readings; order within a lane is kept."""
+
+    URGENT = 0
+    READINGS = 1
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """What a driver saw in one look at a device. Many, cheap, in memory only.
+
+    Attributes:
+        values: Value by channel.
+        at: When it was seen, in seconds of the monotonic clock; None for now.
+        quality: Only the channels whose quality is not good; None where all are.
+    """
+
+    values: dict[str, Value]
+    at: float | None = None
+    quality: dict[str, Quality] | None = None
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A significant occurrence or change of state: immutable, logged, forwarded.
+
+    Attributes:
+        run: Which start of the agent it belongs to, counted from 1.
+        seq: Its place in the log. `run` and `seq` together never repeat.
+        type: What happened: one of the names in `EventType`.
+        source: The device, the rule or the part that it is about.
+        time: When it happened, in microseconds since 1970-01-01 UTC.
+        values: A reading's values by channel; for other types the facts of the event by name.
+        quality: Only the channels whose quality is not good; None where all are.
+    """
+
+    run: int
+    seq: int
+    type: str
+    source: str
+    time: int
+    values: dict[str, Value]
+    quality: dict[str, Quality] | None = None
+
+    @property
+    def id(self) -> str:
+        """The identity by which a receiver drops repeats, such as `3-1041`."""
+        return f"{self.run}-{self.seq}"
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that it travels in."""
+        return lane_of(self.type)
+
+
+class EventType:
+    """The types of event, and what their `values` hold."""
+
+    READING: Final = "reading"  # value by channel
+    ALARM_RAISED: Final = "alarm.raised"  # severity, of, value, limit, message
+    ALARM_CLEARED: Final = "alarm.cleared"  # severity, of, value, limit, message, duration (s)
+    COMMAND: Final = "command"  # channel, value, cause
+    COMMAND_DONE: Final = "command.done"  # channel, value, cause
+    COMMAND_FAILED: Final = "command.failed"  # channel, value, cause, reason
+    DEVICE_UP: Final = "device.up"  # down_for (s)
+    DEVICE_DOWN: Final = "device.down"  # reason
+    DEVICE_ABOUT: Final = "device.about"  # driver, and for each channel `channel.<name>`: its unit or ""
+    BAD_READING: Final = "reading.bad"  # reason, evidence, count (since the last such event)
+    AGENT_STARTED: Final = "agent.started"  # version, gateway, clean (1 if the last run ended by itself)
+    AGENT_STOPPED: Final = "agent.stopped"  # uptime (s)
+    LOG_DROPPED: Final = "log.dropped"  # from, to, count, reason
+
+
+_READING_LANE = frozenset({EventType.READING, EventType.BAD_READING})
+
+
+def lane_of(event_type: str) -> Lane:
+    """Return the lane that events of a type travel in."""
+    return Lane.READINGS if event_type in _READING_LANE else Lane.URGENT
+
+
+def number(value: float | bool) -> float | int:
+    """Return a number as a channel can hold it: a switch as 0 or 1, a huge integer as a float.
+
+    Raises:
+        ValueError: It is not finite, so neither JSON nor SQLite could keep it.
+    """
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        return value if -INT64_MAX <= value <= INT64_MAX else number(float(value))
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    return value
