@@ -218,8 +218,8 @@ class Rule(ABC, Generic[S]):
         return None
 
     @abstractmethod
-    def state(self) -> Mapping[str, Value]:
-        """Return what must survive a restart. Times are ages in seconds, since no monotonic clock survives."""
+    def state(self, now: float) -> Mapping[str, Value]:
+        """Return what must survive a restart, at a time of the monotonic clock. Times are ages, in seconds."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Value], now: float) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Self
 
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = re.compile(
-    r"(?:(?P<d>[\d.]+)d)?(?:(?P<h>[\d.]+)h)?(?:(?P<m>[\d.]+)m(?!s))?(?:(?P<s>[\d.]+)s)?(?:(?P<ms>[\d.]+)ms)?"
+    rf"(?:(?P<d>{_NUMBER})d)?\s*(?:(?P<h>{_NUMBER})h)?\s*(?:(?P<m>{_NUMBER})m)?\s*"
+    rf"(?:(?P<s>{_NUMBER})s)?\s*(?:(?P<ms>{_NUMBER})ms)?"
 )
 _SECONDS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>B|kB|KB|MB|GB|KiB|MiB|GiB)")
+_SIZE = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>B|kB|KB|MB|GB|KiB|MiB|GiB)")
 _BYTES = {
     "B": 1,
     "kB": 1000,
@@ -24,6 +26,9 @@ _BYTES = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+
+_LONGEST = 100 * 366 * 86_400.0
+_LARGEST = 2**63 - 1
 
 HEADER_TO_GPIO = {
     3: 2, 5: 3, 7: 4, 8: 14, 10: 15, 11: 17, 12: 18, 13: 27, 15: 22, 16: 23, 18: 24, 19: 10, 21: 9, 22: 25,
@@ -59,7 +64,7 @@ class Duration(Quantity, float):
     expected = "a duration such as 500ms, 10s, 5m, 1h30m or 7d"
     schema: ClassVar[dict[str, Any]] = {
         "type": ["string", "integer"],
-        "pattern": r"^(0|([\d.]+d)?([\d.]+h)?([\d.]+m)?([\d.]+s)?([\d.]+ms)?)$",
+        "pattern": r"^(?=.)([\d.]+d)?\s*([\d.]+h)?\s*([\d.]+m)?\s*([\d.]+s)?\s*([\d.]+ms)?$",
         "description": "a duration: 500ms, 10s, 5m, 1h30m, 7d",
         "minimum": 0,
         "maximum": 0,
@@ -72,25 +77,24 @@ class Duration(Quantity, float):
             return cls(0)
         if isinstance(raw, int | float) and not isinstance(raw, bool):
             raise ValueError(f"{raw} has no unit")
-        match = _DURATION.fullmatch(raw.replace(" ", "")) if isinstance(raw, str) else None
+        match = _DURATION.fullmatch(raw.strip()) if isinstance(raw, str) else None
         if match is None or not any(match.groupdict().values()):
             raise ValueError(f"{raw!r} is not a duration")
-        try:
-            return cls(
-                sum(float(amount) * _SECONDS[unit] for unit, amount in match.groupdict().items() if amount)
-            )
-        except ValueError:
-            raise ValueError(f"{raw!r} is not a duration") from None
+        seconds = sum(float(amount) * _SECONDS[unit] for unit, amount in match.groupdict("0").items())
+        if seconds > _LONGEST:
+            raise ValueError(f"{raw!r} is longer than a century")
+        return cls(seconds)
 
     def __str__(self) -> str:
         seconds = float(self)
-        if seconds and seconds < 1:
-            return f"{seconds * 1000:g}ms"
+        if 0 < seconds < 1:
+            return f"{_plainly(seconds * 1000)}ms"
         said = ""
         for unit in ("d", "h", "m"):
             whole, seconds = divmod(seconds, _SECONDS[unit])
-            said += f"{whole:g}{unit}" if whole else ""
-        return said + (f"{round(seconds, 6):g}s" if seconds or not said else "")
+            said += f"{int(whole)}{unit}" if whole else ""
+        rest = _plainly(seconds)
+        return said if said and rest == "0" else f"{said}{rest}s"
 
 
 class Size(Quantity, int):
@@ -115,7 +119,10 @@ class Size(Quantity, int):
         match = _SIZE.fullmatch(raw.strip()) if isinstance(raw, str) else None
         if match is None:
             raise ValueError(f"{raw!r} is not a size")
-        return cls(float(match["number"]) * _BYTES[match["unit"]])
+        size = float(match["number"]) * _BYTES[match["unit"]]
+        if size > _LARGEST:
+            raise ValueError(f"{raw!r} is larger than any disk")
+        return cls(round(size))
 
     def __str__(self) -> str:
         for unit in ("GiB", "GB", "MiB", "MB", "KiB", "kB"):
@@ -144,15 +151,18 @@ class Change(Quantity):
     def parse(cls, raw: object) -> Self:
         """Read an amount of change."""
         if isinstance(raw, int | float) and not isinstance(raw, bool):
-            if raw < 0:
-                raise ValueError(f"{raw} is negative")
+            if not 0 <= raw <= _LARGEST:
+                raise ValueError(f"{raw} is not an amount of change")
             return cls(float(raw))
         if raw == "any":
             return cls(0.0)
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", raw.strip()) if isinstance(raw, str) else None
+        match = re.fullmatch(rf"({_NUMBER})\s*%", raw.strip()) if isinstance(raw, str) else None
         if match is None:
             raise ValueError(f"{raw!r} is not an amount of change")
-        return cls(float(match[1]) / 100, relative=True)
+        share = float(match[1]) / 100
+        if share > _LARGEST:
+            raise ValueError(f"{raw!r} is not an amount of change")
+        return cls(share, relative=True)
 
     def __str__(self) -> str:
         if self.relative:
@@ -184,7 +194,7 @@ class Pin(Quantity, int):
     @classmethod
     def parse(cls, raw: object) -> Self:
         """Read a pin."""
-        if isinstance(raw, str) and (match := re.fullmatch(r"(GPIO|BOARD)(\d{1,2})", raw.strip().upper())):
+        if isinstance(raw, str) and (match := re.fullmatch(r"(GPIO|BOARD)([0-9]{1,2})", raw.strip().upper())):
             number = int(match[2])
             if match[1] == "BOARD":
                 if number not in HEADER_TO_GPIO:
@@ -220,3 +230,8 @@ class Secret(Quantity, str):
 
     def __repr__(self) -> str:
         return "Secret('***')"
+
+
+def _plainly(number: float) -> str:
+    """Return a number with up to six decimals and no exponent."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")

@@ -1,0 +1,330 @@
+"""The composition root: builds what the configuration names, wires it, runs it until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from agent import registry
+from agent.api.local import LocalApi
+from agent.broker import EmbeddedBroker
+from agent.clock import Clock, iso
+from agent.commander import Commander
+from agent.contracts import Backoff, Gateway, Output
+from agent.courier import Courier
+from agent.eventlog import EventLog
+from agent.events import Event, EventType
+from agent.intake import BusThreads, Intake
+from agent.quantities import Duration
+from agent.reporter import Reporter
+from agent.rulebook import Rulebook
+from agent.sdnotify import notify, watchdog_interval
+from agent.supervisor import Health, Part, keep_running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from agent.config import Config, Device
+    from agent.contracts import Driver, Simulator
+    from agent.events import Value
+
+logger = logging.getLogger(__name__)
+
+DEVICE_BACKOFF: Final = Backoff(min=Duration(1), max=Duration(30))
+FAREWELL: Final = 2.0
+"""Seconds that couriers get, when the agent stops, to deliver what they can; the rest waits in the log."""
+
+_ABOUT: Final = "about:"
+
+
+def version() -> str:
+    """Return the version of gatepost that is installed."""
+    try:
+        return importlib.metadata.version("gatepost")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def log_path(config: Config, *, simulated: bool) -> Path:
+    """Return where the event log of a configuration is; a simulated run never writes to that of the real one.
+
+    In `$STATE_DIRECTORY` under systemd, else in the XDG state folder, else where `log: {path: …}` says.
+    """
+    if config.log.path is not None:
+        path = Path(config.log.path)
+    elif state := os.environ.get("STATE_DIRECTORY"):
+        path = Path(state.partition(":")[0]) / "events.db"
+    else:
+        home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        path = Path(home) / "gatepost" / config.gateway / "events.db"
+    return path.with_stem(f"{path.stem}-simulated") if simulated else path
+
+
+def socket_path(log: Path) -> Path:
+    """Return where the agent that writes to a log answers local programs."""
+    return log.with_suffix(".sock")
+
+
+class App:
+    """One gateway. Built from a configuration, run once.
+
+    Attributes:
+        log: The event log, open while `run` runs.
+    """
+
+    def __init__(self, config: Config, *, simulate: bool = False, seed: int = 0) -> None:
+        self.log = EventLog(log_path(config, simulated=simulate), config.log, Clock())
+        self._config = config
+        self._simulate = simulate
+        self._seed = seed
+        self._clock = Clock()
+        self._threads = BusThreads()
+        self._parts: list[Part] = []
+        self._simulators: list[Simulator[Any]] = []
+        self._intakes: dict[str, Intake] = {}
+        self._couriers: dict[str, Courier] = {}
+        self._abouts: dict[str, Event] = {}
+        self._broker_tried = asyncio.Event()
+        self._started = self._clock.monotonic()
+        self._commander = Commander(self.log)
+        self._rulebook = Rulebook(self.log, self._clock, self._commander)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event, on_start: Callable[[], None] | None = None) -> None:
+        """Run until `stop` is set, then end with everything flushed.
+
+        Args:
+            stop: Set by whoever wants the agent to end.
+            on_start: Called once when the log is open and every part was started.
+
+        Raises:
+            GatepostError: The log cannot be used.
+        """
+        await self.log.open(list(self._config.forward), version())
+        gateway = Gateway(self._config.gateway, version(), self.log.run)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self.log.close)
+            stack.callback(self._threads.close)
+            sources = await self._build_devices(stack)
+            self._build_rules()
+            couriers = self._build_couriers(gateway)
+            api = LocalApi(
+                socket_path(self.log.path), self.log, _encoding("json", None, gateway), self.status
+            )
+            facts: dict[str, Value] = {
+                "version": gateway.version, "gateway": gateway.name, "clean": int(self.log.was_clean),
+                "simulated": int(self._simulate),
+            }  # fmt: skip
+            self.log.append(EventType.AGENT_STARTED, "agent", facts)
+            services = [self.log.keep(), self._rulebook.keep_time(), api.serve(), _feed_watchdog()]
+            if self._config.broker is not None:
+                services.append(self._embedded_broker())
+            else:
+                self._broker_tried.set()
+            running = [asyncio.create_task(service) for service in services]
+            sensing = [asyncio.create_task(source) for source in sources]
+            carrying = [asyncio.create_task(self._after_broker(courier)) for courier in couriers]
+            self._rulebook.restore()
+            notify("READY=1", f"STATUS={len(sources)} devices, {len(self._couriers)} forwarders")
+            if on_start is not None:
+                on_start()
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                done, _ = await asyncio.wait(
+                    {stopping, *running, *sensing, *carrying}, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done - {stopping}:
+                    task.result()  # none of them ends by itself: this is a bug, and is said as one
+            finally:
+                stopping.cancel()
+                notify("STOPPING=1")
+                await _end(sensing)
+                uptime = round(self._clock.monotonic() - self._started, 3)
+                self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": uptime})
+                await self._say_farewell()
+                await _end(carrying)  # before the broker, so that it hears that we stopped
+                await _end(running)
+
+    async def _say_farewell(self) -> None:
+        """Let the couriers that are connected deliver what they can."""
+        connected = [
+            part.name for part in self._parts if part.kind == "forwarder" and part.health is Health.UP
+        ]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await asyncio.gather(*(self._couriers[name].drained() for name in connected))
+
+    # --- building -------------------------------------------------------------------------------------------------
+
+    def _part(self, kind: str, name: str) -> Part:
+        part = Part(kind, name, self._clock, self._on_change)
+        self._parts.append(part)
+        return part
+
+    async def _build_devices(self, stack: contextlib.AsyncExitStack) -> list[Any]:
+        sources = []
+        for device in self._config.devices.values():
+            settings = device.settings
+            if self._simulate and device.simulate is not None:
+                seed = zlib.crc32(f"{self._seed}:{device.name}".encode())
+                simulator = registry.module("simulators", device.driver).Simulator(
+                    settings, device.simulate, seed
+                )
+                stack.push_async_callback(simulator.close)
+                settings = await simulator.open()
+            driver: Driver[Any] = registry.module("drivers", device.driver).Driver(settings)
+            if isinstance(driver, Output):
+                self._commander.add(device.name, driver)
+            reporter = Reporter(device.report, polled=hasattr(settings, "every"))
+            intake = Intake(
+                device.name, driver, reporter, self._rulebook, self.log, self._clock, self._threads
+            )
+            self._intakes[device.name] = intake
+            units = driver.channels()
+            if units is not None:
+                self._describe(device, dict(units))
+            else:
+                intake.on_new_channels = partial(self._on_new_channels, device)
+            part = self._part("device", device.name)
+            sources.append(keep_running(part, partial(intake.run, part), DEVICE_BACKOFF))
+        return sources
+
+    def _build_rules(self) -> None:
+        for entry in self._config.rules.values():
+            rule = registry.module("rules", entry.kind).Rule(entry.settings)
+            self._rulebook.add(entry.name, rule, entry.outcome)
+
+    def _build_couriers(self, gateway: Gateway) -> list[Any]:
+        couriers = []
+        for entry in self._config.forward.values():
+            encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
+            forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
+            courier = Courier(entry.name, forwarder, self.log, lambda: list(self._abouts.values()))
+            self._couriers[entry.name] = courier
+            part = self._part("forwarder", entry.name)
+            couriers.append(keep_running(part, partial(courier.run, part), entry.reconnect))
+        return couriers
+
+    async def _embedded_broker(self) -> None:
+        settings = self._config.broker
+        assert settings is not None  # noqa: S101 -- asked by the caller
+        broker = EmbeddedBroker(settings.host, settings.port, settings.port_v5)
+        part = self._part("broker", "embedded")
+        await keep_running(part, partial(broker.run, part), DEVICE_BACKOFF)
+
+    async def _after_broker(self, courier: Coroutine[Any, Any, None]) -> None:
+        """Start a courier when the embedded broker, where there is one, has been given its chance to listen."""
+        try:
+            await self._broker_tried.wait()
+        except asyncio.CancelledError:
+            courier.close()
+            raise
+        await courier
+
+    # --- what devices are -----------------------------------------------------------------------------------------
+
+    def _describe(self, device: Device, units: dict[str, str]) -> None:
+        """Say once what a device's channels are: an event where that has changed since the last run."""
+        self.log.describe(device.name, units)
+        facts: dict[str, Value] = {"driver": device.driver}
+        if device.description:
+            facts["description"] = device.description
+        facts |= {f"channel.{channel}": unit for channel, unit in units.items()}
+        part = _ABOUT + device.name
+        saved = self.log.state(part) or {}
+        identity = {key: saved.pop(key, 0) for key in ("run", "seq", "time")}
+        if saved == facts:
+            run, seq, time = (cast("int", identity[key]) for key in ("run", "seq", "time"))
+            self._abouts[device.name] = Event(run, seq, EventType.DEVICE_ABOUT, device.name, time, facts)
+            return
+        event = self._abouts[device.name] = self.log.append(EventType.DEVICE_ABOUT, device.name, facts)
+        self.log.put_state(part, {**facts, "run": event.run, "seq": event.seq, "time": event.time})
+
+    def _on_new_channels(self, device: Device, channels: Sequence[str]) -> None:
+        """Note channels that only the device itself could tell."""
+        units = getattr(device.settings, "units", {})
+        self._describe(device, {channel: units.get(channel, "") for channel in channels})
+
+    def _on_change(self, part: Part, lasted: float) -> None:
+        """Log that a device has gone or is back."""
+        if part.kind == "broker":
+            self._broker_tried.set()
+        if part.kind != "device":
+            return
+        if part.health is Health.DOWN:
+            self.log.append(EventType.DEVICE_DOWN, part.name, {"reason": part.reason})
+        elif part.health is Health.UP:
+            if part.was_down:
+                self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
+            self._commander.on_up(part.name)
+
+    # --- telling --------------------------------------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Return what runs, what is down and why, what waits and which alarms are active, ready for JSON."""
+        now = self._clock.monotonic()
+        parts: dict[str, dict[str, Any]] = {"device": {}, "forwarder": {}, "broker": {}}
+        for part in self._parts:
+            said: dict[str, Any] = {"health": part.health, "for": round(now - part.since, 1)}
+            if part.reason:
+                said["reason"] = part.reason
+            parts[part.kind][part.name] = said
+        for name, intake in self._intakes.items():
+            latest = {
+                channel: {"value": v, "age": round(now - at, 1)} for channel, (v, at) in intake.latest.items()
+            }
+            parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
+        for name, courier in self._couriers.items():
+            waiting = await self.log.waiting(name)
+            parts["forwarder"][name] |= {
+                "delivered": courier.delivered, "rejected": courier.rejected, "waiting": waiting,
+            }  # fmt: skip
+        return {
+            "gateway": self._config.gateway,
+            "version": version(),
+            "pid": os.getpid(),
+            "run": self.log.run,
+            "uptime": round(now - self._started, 1),
+            "simulated": self._simulate,
+            "devices": parts["device"],
+            "forwarders": parts["forwarder"],
+            "brokers": parts["broker"],
+            "alarms": [
+                {"rule": a.rule, "severity": a.severity, "message": a.message, "raised": iso(a.raised)}
+                for a in self._rulebook.alarms
+            ],
+            "log": {
+                "path": str(self.log.path), "last": self.log.last, "dropped": self.log.dropped, "fault": self.log.fault,
+            },
+        }  # fmt: skip
+
+
+def _encoding(kind: str, settings: Any, gateway: Gateway) -> Any:
+    module = registry.module("encodings", kind)
+    return module.Encoding(module.Settings() if settings is None else settings, gateway)
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd, as often as it asks, that the event loop turns."""
+    interval = watchdog_interval()
+    while True:
+        await asyncio.sleep(interval or 3600)
+        if interval:
+            notify("WATCHDOG=1")
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have cleaned up; what they raise then is said, not passed on."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            logger.error("while stopping: %s: %s", type(result).__name__, result)

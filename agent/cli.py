@@ -1,0 +1,408 @@
+"""The words on the command line, each to one call.
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 78 configuration fault (EX_CONFIG of sysexits.h), on which systemd does not
+restart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent import app, catalog, config, console, schema
+from agent.clock import Clock, from_iso
+from agent.contracts import Gateway, Message
+from agent.encodings import json as plain_json
+from agent.errors import ConfigError, GatepostError
+from agent.eventstore import EventStore
+from agent.quantities import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from agent.config import Config
+    from agent.events import Event
+
+DONE: Final = 0
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+CONFIG_FAULT: Final = 78
+
+logger = logging.getLogger("agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.call(options))
+    except ConfigError as error:
+        paint = console.Style(sys.stderr)
+        for fault in error.faults:
+            print(paint("red", str(fault)), file=sys.stderr)  # noqa: T201
+        return CONFIG_FAULT
+    except GatepostError as error:
+        print(f"gatepost: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
+    except BrokenPipeError:
+        sys.stderr.close()  # `gatepost events | head` is no failure
+        return DONE
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def say(text: str = "") -> None:
+    """Print a line to the standard output."""
+    print(text, flush=True)  # noqa: T201 -- this is the command line
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the gateway in the foreground."""
+    console.set_up_logging(verbose=options.verbose)
+    configuration = config.load(options.config)
+    seed = options.seed if options.seed is not None else random.randrange(2**32)  # noqa: S311
+    if options.simulate:
+        logger.info("simulated devices, seed %d (repeat this run with --seed %d)", seed, seed)
+    gateway = app.App(configuration, simulate=options.simulate, seed=seed)
+    show = sys.stdout.isatty() if options.events is None else options.events
+    asyncio.run(_run(gateway, configuration, options.duration, show=show))
+    return DONE
+
+
+async def _run(gateway: app.App, configuration: Config, duration: Duration | None, *, show: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if duration is not None:
+        loop.call_later(duration, stop.set)
+    if not show:
+        await gateway.run(stop)
+        return
+    viewer: list[asyncio.Task[None]] = []
+    for line in _introduction(configuration, gateway):
+        say(line)
+    await gateway.run(stop, lambda: viewer.append(loop.create_task(_show_events(gateway))))
+    for task in viewer:
+        task.cancel()
+    say(console.Style(sys.stdout)("dim", "stopped; everything is written"))
+
+
+def _introduction(configuration: Config, gateway: app.App) -> Iterator[str]:
+    paint = console.Style(sys.stdout)
+    yield (
+        paint("bold", f"gatepost {app.version()}")
+        + f" · gateway {configuration.gateway} · {configuration.path}"
+    )
+    yield f"  {_counted(configuration)}"
+    yield f"  log        {gateway.log.path}"
+    if configuration.broker is not None:
+        broker = configuration.broker
+        where = f"-h {broker.host} -p {broker.port}"
+        yield f"  broker     {broker.host}:{broker.port} (MQTT 3.1.1), {broker.host}:{broker.port_v5} (MQTT 5)"
+        command = f"mosquitto_sub {where} -t 'gatepost/#' -v"
+        missing = "" if shutil.which("mosquitto_sub") else paint("dim", "   (apt install mosquitto-clients)")
+        yield f"  subscribe  {paint('bold', command)}{missing}"
+    yield f"  status     {paint('bold', f'{_program()} status {configuration.path}')}"
+    yield "  stop       Ctrl-C"
+    yield ""
+
+
+def _program() -> str:
+    return sys.argv[0] if Path(sys.argv[0]).name == "gatepost" else "gatepost"
+
+
+def _counted(configuration: Config) -> str:
+    counts = (
+        (configuration.devices, "device"),
+        (configuration.rules, "rule"),
+        (configuration.forward, "forwarder"),
+    )
+    return ", ".join(f"{len(things)} {word}{'' if len(things) == 1 else 's'}" for things, word in counts)
+
+
+async def _show_events(gateway: app.App) -> None:
+    """Print a line for each event, from this run's first."""
+    paint = console.Style(sys.stdout)
+    wake = asyncio.Event()
+    stop_listening = gateway.log.listen(wake.set)
+    after = gateway.log.first - 1
+    try:
+        while True:
+            wake.clear()
+            for event in await gateway.log.history(after, 500):
+                say(console.render(event, gateway.log.units(event.source), paint))
+                after = event.seq
+            if after == gateway.log.last:
+                await wake.wait()
+    finally:
+        stop_listening()
+
+
+# --- what is configured, and what can be ----------------------------------------------------------------------------------
+
+
+def check(options: argparse.Namespace) -> int:
+    """Say every fault of a configuration, or what would run."""
+    configuration = config.load(options.config)
+    say(f"{configuration.path}: no faults: gateway {configuration.gateway}, {_counted(configuration)}")
+    return DONE
+
+
+def init(options: argparse.Namespace) -> int:
+    """Write a commented starting configuration."""
+    target: Path = options.path
+    if target.exists() and not options.force:
+        raise GatepostError(f"{target} exists already; name another file, or write over it with --force")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(catalog.shared_file("gatepost.yaml"), encoding="utf-8")
+        text = schema.text()
+        target.with_name("gatepost.schema.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise GatepostError(f"cannot write {target}: {error.strerror}") from error
+    say(f"wrote {target} (and gatepost.schema.json beside it, for editors)")
+    say(f"next: edit it, then: {_program()} check {target} && {_program()} run --simulate {target}")
+    return DONE
+
+
+def list_kinds(options: argparse.Namespace) -> int:
+    """List what can be configured."""
+    found = catalog.kinds(options.role)
+    if options.json:
+        say(json.dumps(found, indent=2))
+    else:
+        for line in catalog.table(found):
+            say(line)
+    return DONE
+
+
+def show(options: argparse.Namespace) -> int:
+    """Show one kind: what it is, its settings, a sample."""
+    pages = catalog.pages(options.kind)
+    if not pages:
+        near = catalog.nearest(options.kind)
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise GatepostError(f"there is no kind {options.kind!r}{hint} See: {_program()} list")
+    say(json.dumps(pages, indent=2) if options.json else "\n\n".join(map(catalog.text, pages)))
+    return DONE
+
+
+def print_schema(_: argparse.Namespace) -> int:
+    """Print the JSON schema of the configuration."""
+    say(schema.text().rstrip())
+    return DONE
+
+
+# --- what a running agent tells -------------------------------------------------------------------------------------------
+
+
+def _ask(log: Path, request: dict[str, Any]) -> Iterator[bytes] | None:
+    """Ask the agent that writes to a log; None where none runs."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(app.socket_path(log)))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+    except OSError:
+        connection.close()
+        return None
+    return _lines(connection)
+
+
+def _lines(connection: socket.socket) -> Iterator[bytes]:
+    with connection, connection.makefile("rb") as stream:
+        yield from stream
+
+
+def _log_of(options: argparse.Namespace) -> Path:
+    """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
+    configuration = config.load(options.config)
+    real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
+    if options.simulate:
+        return simulated
+    answering = [path for path in (real, simulated) if _ask(path, {"get": "status"}) is not None]
+    there = answering or [path for path in (real, simulated) if path.exists()]
+    if not there:
+        raise GatepostError(
+            f"there is no event log yet at {real}; start the gateway with: {_program()} run {options.config}"
+        )
+    return there[0]
+
+
+def events(options: argparse.Namespace) -> int:
+    """Read the log, of a running agent or without one."""
+    log = _log_of(options)
+    store = EventStore(log)
+    try:
+        store.open_reader()
+        after = _where_to_begin(options, store)
+    except sqlite3.Error as error:
+        raise GatepostError(f"cannot read {log}: {error}") from error
+    encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
+    paint = console.Style(sys.stdout)
+    units = store.units()
+
+    def put(event: Event, line: str) -> None:
+        if options.type is None or event.type == options.type:
+            say(line if options.json else console.render(event, units.get(event.source, {}), paint))
+
+    answer = _ask(log, {"get": "events", "after": after, "follow": options.follow})
+    if answer is None and options.follow:
+        raise GatepostError(
+            f"no agent runs on {log}, so there is nothing to follow; leave out --follow to read the log"
+        )
+    if answer is not None:
+        for line in answer:
+            event = encoding.decode(Message(line, plain_json.CONTENT_TYPE))
+            put(event, line.decode().rstrip())
+        return DONE
+    encoding = plain_json.Encoding(plain_json.Settings(), Gateway(config.load(options.config).gateway, "", 0))
+    while found := store.read(None, after, None, 1000):
+        for event in found:
+            put(event, encoding.encode(event).payload.decode())
+        after = found[-1].seq
+    return DONE
+
+
+def _where_to_begin(options: argparse.Namespace, store: EventStore) -> int:
+    """Return the sequence number after which to begin."""
+    if options.start is not None:
+        return int(options.start) - 1
+    if options.since is not None:
+        return store.since(options.since)
+    return store.last(options.last)
+
+
+def status(options: argparse.Namespace) -> int:
+    """Say what runs, what is down and why."""
+    log = _log_of(options)
+    answer = _ask(log, {"get": "status"})
+    if answer is None:
+        raise GatepostError(
+            f"no agent runs on {log}; its log can be read with: {_program()} events {options.config}"
+        )
+    said = json.loads(next(answer))
+    if options.json:
+        say(json.dumps(said, indent=2))
+    else:
+        for line in console.status_lines(said, console.Style(sys.stdout)):
+            say(line)
+    return DONE
+
+
+# --- the words ------------------------------------------------------------------------------------------------------------
+
+
+def _duration(text: str) -> Duration:
+    try:
+        return Duration.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, expected {Duration.expected}") from None
+
+
+def _moment(text: str) -> int:
+    """Read `1h` as an hour ago, or a time in RFC 3339, as microseconds since 1970-01-01 UTC."""
+    with contextlib.suppress(ValueError):
+        return Clock().wall() - round(Duration.parse(text) * 1e6)
+    try:
+        return from_iso(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time, expected how long ago, such as 1h, or a time such as 2026-11-23T10:15:00Z"
+        ) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gatepost",
+        description="An edge gateway agent: sensors to a durable log, local rules and MQTT.",
+        epilog="Start here: gatepost init, then gatepost run --simulate gatepost.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"gatepost {app.version()}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(
+        name: str, call: Callable[[argparse.Namespace], int], said: str, example: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=said, description=f"{said[0].upper()}{said[1:]}.", epilog=f"Example: {example}"
+        )
+        command.set_defaults(call=call)
+        return command
+
+    command = add(
+        "run", run, "run the gateway in the foreground", "gatepost run --simulate --for 30s gatepost.yaml"
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("--simulate", action="store_true", help="replace every device by a simulated one")
+    command.add_argument("--seed", type=int, help="make a simulated run repeatable")
+    command.add_argument(
+        "--for", dest="duration", type=_duration, metavar="TIME", help="stop after that long, e.g. 30s"
+    )
+    command.add_argument(
+        "--events",
+        action=argparse.BooleanOptionalAction,
+        help="print a line for each event (the default on a terminal)",
+    )
+    command.add_argument("--verbose", action="store_true", help="say more about what goes on")
+
+    command = add("check", check, "say every fault of a configuration", "gatepost check gatepost.yaml")
+    command.add_argument("config", type=Path, help="the configuration file")
+
+    command = add("init", init, "write a commented starting configuration", "gatepost init gatepost.yaml")
+    command.add_argument(
+        "path", type=Path, nargs="?", default=Path("gatepost.yaml"), help="by default gatepost.yaml"
+    )
+    command.add_argument("--force", action="store_true", help="write over a file that is there")
+
+    command = add("list", list_kinds, "list what can be configured", "gatepost list drivers")
+    command.add_argument("role", nargs="?", choices=catalog.LISTED, help="only these")
+    command.add_argument("--json", action="store_true", help="for programs")
+
+    command = add("show", show, "show one kind: its settings and a sample", "gatepost show serial_lines")
+    command.add_argument("kind", help="a name that `gatepost list` prints")
+    command.add_argument("--json", action="store_true", help="for programs")
+
+    add(
+        "schema",
+        print_schema,
+        "print the JSON schema of the configuration",
+        "gatepost schema > gatepost.schema.json",
+    )
+
+    command = add("events", events, "read the log", "gatepost events --since 1h --follow gatepost.yaml")
+    command.add_argument("config", type=Path, help="the configuration file")
+    begin = command.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--since", type=_moment, metavar="TIME", help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z"
+    )
+    begin.add_argument("--from", dest="start", type=int, metavar="SEQ", help="from that sequence number on")
+    begin.add_argument("--last", type=int, default=20, metavar="N", help="the last N events (20)")
+    command.add_argument("--follow", action="store_true", help="go on with what comes")
+    command.add_argument("--type", help="only events of this type, e.g. alarm.raised")
+    command.add_argument("--json", action="store_true", help="for programs: a JSON object in each line")
+    command.add_argument("--simulate", action="store_true", help="the log of simulated runs")
+
+    command = add("status", status, "say what runs, what is down and why", "gatepost status gatepost.yaml")
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

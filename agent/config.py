@@ -1,0 +1,404 @@
+"""YAML to typed, frozen settings, or one error that lists every fault with file, line and column.
+
+`load` reads the main file and `conf.d/*.yaml` beside it, decodes each entry with the settings of its own kind, and
+then holds the entries against each other: what rules watch and set, and what two devices would both take.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import msgspec
+import yaml
+from msgspec import structs
+
+from agent import contracts, documents, eventlog, registry, reporter, wording
+from agent.decoding import Decoder, Entry, join
+from agent.errors import ConfigError
+from agent.variables import Variables
+from agent.wiring import Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
+
+    from yaml.error import Mark
+
+SECTIONS: Final = ("devices", "rules", "forward")
+TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
+DEVICE_KEYS: Final = ("driver", "report", "simulate", "description")
+FORWARD_KEYS: Final = ("encoding", "reconnect")
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+RESERVED: Final = ("agent", "alarm", "status", "command")
+"""Names that no device may have: MQTT topics use them."""
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One entry under `devices:`.
+
+    Attributes:
+        name: Its name.
+        driver: The kind of driver.
+        settings: The driver's own settings.
+        report: Which of its readings are kept.
+        simulate: What shapes its simulation; None where `simulate: false` keeps the device real.
+        description: Free text.
+    """
+
+    name: str
+    driver: str
+    settings: contracts.Settings
+    report: reporter.Settings
+    simulate: contracts.Settings | None
+    description: str
+
+
+class RuleEntry(msgspec.Struct, frozen=True):
+    """One entry under `rules:`.
+
+    Attributes:
+        name: Its name.
+        kind: The kind of rule.
+        settings: The rule's own settings, its channels named in full.
+        outcome: What follows from it; its outputs are named in full.
+    """
+
+    name: str
+    kind: str
+    settings: contracts.Settings
+    outcome: contracts.RuleOutcome
+
+
+class ForwardEntry(msgspec.Struct, frozen=True):
+    """One entry under `forward:`.
+
+    Attributes:
+        name: Its name.
+        kind: The kind of forwarder.
+        settings: The forwarder's own settings.
+        encoding: The kind of encoding.
+        encoding_settings: The encoding's own settings.
+        reconnect: How long it waits before it tries again.
+    """
+
+    name: str
+    kind: str
+    settings: contracts.Settings
+    encoding: str
+    encoding_settings: contracts.Settings
+    reconnect: contracts.Backoff
+
+
+class BrokerSettings(contracts.Settings, frozen=True):
+    """What may be written under `broker:`, which runs an MQTT broker beside the agent.
+
+    Attributes:
+        host: The address that it listens on.
+        port: The port for MQTT 3.1.1.
+        port_v5: The port for MQTT 5.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    port_v5: Port = 1884
+
+    def __post_init__(self) -> None:
+        if self.port == self.port_v5:
+            raise ValueError(f"port and port_v5 are both {self.port}, expected two ports")
+
+
+class Config(msgspec.Struct, frozen=True):
+    """A whole configuration.
+
+    Attributes:
+        path: The main file.
+        gateway: The gateway's name.
+        devices: The devices by name.
+        rules: The rules by name.
+        forward: The forwarders by name.
+        log: The event log's settings.
+        broker: The embedded broker's settings, None where there is none.
+    """
+
+    path: Path
+    gateway: str
+    devices: dict[str, Device]
+    rules: dict[str, RuleEntry]
+    forward: dict[str, ForwardEntry]
+    log: eventlog.Settings
+    broker: BrokerSettings | None
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read a configuration and everything that it refers to.
+
+    Args:
+        path: The main file; `conf.d/*.yaml` and `secrets.yaml` are looked for beside it.
+        environment: What `${VARIABLE}` and secrets are looked up in, the process's own by default.
+
+    Raises:
+        ConfigError: It has faults; all of them, by file, line and column.
+    """
+    return _Loading(path, os.environ if environment is None else environment).config()
+
+
+def host_name() -> str:
+    """Return the name of this machine, as a gateway may be called."""
+    short = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0]).lstrip("-_")
+    return short or "gateway"
+
+
+class _Loading:
+    """One run of the loader."""
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._variables = Variables(path.parent, environment)
+        self._decoder = Decoder(self._variables)
+        self._top: dict[str, Entry] = {}
+        self._named: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
+
+    def config(self) -> Config:
+        for path in [self._path, *self._drop_ins()]:
+            self._read(path)
+        gateway = self._gateway()
+        devices = self._section("devices", self._device)
+        rules = self._section("rules", self._rule)
+        forward = self._section("forward", self._forwarder)
+        log = self._settings("log", eventlog.Settings)
+        broker = self._settings("broker", BrokerSettings) if "broker" in self._top else None
+        rules = self._wire(devices, rules)
+        if faults := {*self._decoder.faults, *self._variables.faults}:
+            raise ConfigError(sorted(faults))
+        return Config(self._path, gateway, devices, rules, forward, log or eventlog.Settings(), broker)
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _drop_ins(self) -> list[Path]:
+        folder = self._path.parent / "conf.d"
+        return sorted(each for each in folder.glob("*.yaml") if not each.name.startswith("."))
+
+    def _read(self, path: Path) -> None:
+        """Take in the entries of one file, and refuse those that an earlier file has."""
+        root = documents.read(path, str(path), self._decoder.faults)
+        for entry in self._decoder.entries(root, "") or []:
+            if entry.key in SECTIONS:
+                for named in self._decoder.entries(entry.value, entry.key) or []:
+                    self._add(self._named[entry.key], named, join(entry.key, named.key))
+            elif entry.key in TOP_KEYS:
+                self._add(self._top, entry, entry.key)
+            else:
+                self._decoder.fault(entry.mark, "", wording.unknown("key", entry.key, TOP_KEYS))
+
+    def _add(self, entries: dict[str, Entry], entry: Entry, path: str) -> None:
+        first = entries.setdefault(entry.key, entry)
+        if first is not entry:
+            place = f"{first.mark.name}:{first.mark.line + 1}"
+            self._decoder.fault(entry.mark, path, f"{entry.key!r} is also in {place}, expected it once")
+
+    # --- sections ---------------------------------------------------------------------------------------------------
+
+    def _section(self, section: str, read: Callable[[str, Entry, str], T | None]) -> dict[str, T]:
+        """Read all entries of one section; those with faults are left out."""
+        made: dict[str, T] = {}
+        for name, entry in self._named[section].items():
+            path = join(section, name)
+            if not re.fullmatch(NAME, name):
+                what = f"{name!r} is no name, expected letters, digits, '_' and '-'"
+                self._decoder.fault(entry.mark, section, what)
+            elif section == "devices" and name in RESERVED:
+                self._decoder.fault(
+                    entry.mark, path, f"{name!r} is a name of gatepost's own, expected another"
+                )
+            if (value := read(name, entry, path)) is not None:
+                made[name] = value
+        return made
+
+    def _gateway(self) -> str:
+        entry = self._top.get("gateway")
+        if entry is None:
+            return host_name()
+        text = self._decoder.text(entry.value, "gateway", "a name")
+        if text is not None and not re.fullmatch(NAME, text.text):
+            found = "nothing" if text.nothing else text.shown
+            what = f"found {found}, expected a name of letters, digits, '_' and '-'"
+            self._decoder.fault(entry.value.start_mark, "gateway", what)
+        return text.text if text is not None else ""
+
+    def _settings(self, key: str, cls: type[S]) -> S | None:
+        entry = self._top.get(key)
+        return self._decoder.settings(cls, entry.value, key, entry.mark) if entry else None
+
+    def _module(self, role: str, kind: str, path: str, mark: Mark, shown: str = "") -> ModuleType | None:
+        """Return the module of a kind, None where it cannot be had."""
+        try:
+            return registry.module(role, kind)
+        except registry.UnknownKind as error:
+            what = role.removesuffix("s")
+            said = wording.unknown(what, kind, error.known)
+            if shown:
+                said = f"{shown} is no {what}, expected {wording.one_of(error.known)}"
+            self._decoder.fault(mark, path, said)
+        except registry.MissingLibrary as error:
+            self._decoder.fault(mark, path, str(error))
+        return None
+
+    def _device(self, name: str, entry: Entry, path: str) -> Device | None:
+        decoder = self._decoder
+        entries = decoder.entries(entry.value, path)
+        if entries is None:
+            return None
+        common = {each.key: each for each in entries if each.key in DEVICE_KEYS}
+        own = [each for each in entries if each.key not in DEVICE_KEYS]
+        report: reporter.Settings | None = reporter.Settings()
+        if at := common.get("report"):
+            report = decoder.settings(reporter.Settings, at.value, join(path, "report"), at.mark)
+        at = common.get("description")
+        description = decoder.decode(at.value, str, join(path, "description")) if at else ""
+        at = common.get("driver")
+        if at is None:
+            known = wording.one_of(registry.kinds("drivers"))
+            decoder.fault(entry.mark, path, f"missing key 'driver', expected {known}")
+            return None
+        text = decoder.text(at.value, join(path, "driver"), "the kind of driver")
+        if text is None:
+            return None
+        shown = text.shown if text.filled else ""
+        driver = self._module("drivers", text.text, join(path, "driver"), at.value.start_mark, shown)
+        if driver is None:
+            return None
+        settings = decoder.struct(_settings_of(driver), own, path, entry.mark, DEVICE_KEYS)
+        simulate = self._simulate(text.text, common.get("simulate"), path)
+        if settings is None:
+            return None
+        # Faults beside the settings end the run too; they do not keep the rest from being checked.
+        return Device(name, text.text, settings, report or reporter.Settings(), simulate, str(description))
+
+    def _simulate(self, kind: str, at: Entry | None, path: str) -> contracts.Settings | None:
+        """Return what shapes a device's simulation, None where it stays real.
+
+        Without a simulator the plain `Settings` are returned, so that only a simulated run has to refuse it.
+        """
+        path = join(path, "simulate")
+        node: yaml.Node | None = None
+        if at is not None:
+            node = at.value
+            if isinstance(node, yaml.ScalarNode):
+                text = self._decoder.text(node, path, "a map, or false")
+                if text is None or text.value() is False:
+                    return None
+                node = None if text.value() is True else node
+            simulator = self._module("simulators", kind, path, at.mark)
+        else:
+            try:
+                simulator = registry.module("simulators", kind)
+            except (registry.UnknownKind, registry.MissingLibrary):
+                simulator = None
+        if simulator is None:
+            return contracts.Settings()
+        mark = at.mark if at else self._named["devices"][path.split(".")[1]].mark
+        return self._decoder.settings(_settings_of(simulator), node, path, mark)
+
+    def _kind(
+        self, role: str, entries: Sequence[Entry], others: Sequence[str], path: str, mark: Mark
+    ) -> Entry | None:
+        """Return the one entry of a rule or a forwarder that names its kind."""
+        kinds = registry.kinds(role)
+        found = [each for each in entries if each.key in kinds]
+        strange = [each for each in entries if each.key not in kinds and each.key not in others]
+        what = role.removesuffix("s")
+        for each in strange:
+            self._decoder.fault(each.mark, path, wording.unknown("key", each.key, [*kinds, *others]))
+        for each in found[1:]:
+            self._decoder.fault(each.mark, path, f"a second kind of {what}, expected {found[0].key!r} alone")
+        if not found and not strange:
+            self._decoder.fault(mark, path, f"missing the kind of {what}, expected {wording.one_of(kinds)}")
+        return found[0] if found else None
+
+    def _rule(self, name: str, entry: Entry, path: str) -> RuleEntry | None:
+        entries = self._decoder.entries(entry.value, path)
+        if entries is None:
+            return None
+        fields = [field.encode_name for field in structs.fields(contracts.RuleOutcome)]
+        common = [each for each in entries if each.key in fields]
+        outcome = self._decoder.struct(contracts.RuleOutcome, common, path, entry.mark)
+        made = self._of_kind("rules", entries, fields, path, entry.mark)
+        return RuleEntry(name, made[0], made[1], outcome) if made and outcome else None
+
+    def _forwarder(self, name: str, entry: Entry, path: str) -> ForwardEntry | None:
+        decoder = self._decoder
+        entries = decoder.entries(entry.value, path)
+        if entries is None:
+            return None
+        common = {each.key: each for each in entries if each.key in FORWARD_KEYS}
+        reconnect: contracts.Backoff | None = contracts.Backoff()
+        if at := common.get("reconnect"):
+            reconnect = decoder.settings(contracts.Backoff, at.value, join(path, "reconnect"), at.mark)
+        encoding = self._encoding(common.get("encoding"), path, entry.mark)
+        made = self._of_kind("forwarders", entries, FORWARD_KEYS, path, entry.mark)
+        if made is None or encoding is None or reconnect is None:
+            return None
+        return ForwardEntry(name, *made, *encoding, reconnect)
+
+    def _of_kind(
+        self, role: str, entries: Sequence[Entry], others: Sequence[str], path: str, mark: Mark
+    ) -> tuple[str, contracts.Settings] | None:
+        """Return the kind of a rule or a forwarder, and its settings."""
+        kind = self._kind(role, entries, others, path, mark)
+        module = self._module(role, kind.key, path, kind.mark) if kind else None
+        if kind is None or module is None:
+            return None
+        path = join(path, kind.key)
+        settings = self._decoder.settings(_settings_of(module), kind.value, path, kind.mark)
+        return None if settings is None else (kind.key, settings)
+
+    def _encoding(self, at: Entry | None, path: str, mark: Mark) -> tuple[str, contracts.Settings] | None:
+        """Return the kind of encoding, and its settings: `encoding: json` or `encoding: {json: {}}`."""
+        decoder, path = self._decoder, join(path, "encoding")
+        node: yaml.Node | None = None
+        kind, shown = "json", ""
+        if at is not None and isinstance(at.value, yaml.MappingNode):
+            entries = decoder.entries(at.value, path) or []
+            if len(entries) != 1:
+                decoder.fault(at.mark, path, f"found {len(entries)} keys, expected one: the kind of encoding")
+                return None
+            kind, mark, node = entries[0]
+        elif at is not None:
+            mark = at.value.start_mark
+            text = decoder.text(at.value, path, "the kind of encoding")
+            if text is None:
+                return None
+            kind, shown = text.text, text.shown if text.filled else ""
+        module = self._module("encodings", kind, path, mark, shown)
+        if module is None:
+            return None
+        settings = decoder.settings(_settings_of(module), node, join(path, kind), mark)
+        return None if settings is None else (kind, settings)
+
+    def _wire(self, devices: Mapping[str, Device], rules: Mapping[str, RuleEntry]) -> dict[str, RuleEntry]:
+        """Hold the entries against each other, and return the rules with their channels named in full."""
+        wiring = Wiring(self._decoder, {name: entry.mark for name, entry in self._named["devices"].items()})
+        for name, device in devices.items():
+            wiring.add(name, registry.module("drivers", device.driver).Driver(device.settings), device.report)
+        wired: dict[str, RuleEntry] = {}
+        for name, rule in rules.items():
+            mark = self._named["rules"][name].mark
+            machine = registry.module("rules", rule.kind).Rule(rule.settings)
+            settings = wiring.watched(machine, f"rules.{name}.{rule.kind}", mark)
+            outcome = wiring.set(rule.outcome, f"rules.{name}.then.set")
+            wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
+        return wired
+
+
+def _settings_of(module: ModuleType) -> type[contracts.Settings]:
+    """Return a module's `Settings`; one that has none takes none."""
+    settings: type[contracts.Settings] = getattr(module, "Settings", contracts.Settings)
+    return settings

@@ -1,0 +1,179 @@
+"""How events, faults and the program's own messages look on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from agent.events import EventType, Severity
+from agent.quantities import Duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.events import Event, Value
+
+SYMBOLS: Final = {
+    "Cel": "°C",
+    "degC": "°C",
+    "[degF]": "°F",
+    "degF": "°F",
+    "By": "B",
+    "By/s": "B/s",
+    "Ohm": "Ω",
+}
+"""How people write a unit, by its UCUM code."""
+
+_STYLES: Final = {
+    "dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "alarm": "1;97;41",
+    "warning": "1;30;43",
+}  # fmt: skip
+
+
+class Style:
+    """Paints text where the stream is a terminal that shows colour (and https://no-color.org/ is respected)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.on = stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+    def __call__(self, style: str, text: str) -> str:
+        """Return the text, painted."""
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.on else text
+
+
+def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
+    """Return an event as a line for a person.
+
+    Args:
+        event: Any event.
+        units: The unit by channel of its device, as far as it is known.
+        paint: How to colour it.
+    """
+    when = datetime.fromtimestamp(event.time // 1_000_000, UTC).astimezone()
+    clock = paint("dim", f"{when:%H:%M:%S}.{event.time // 1000 % 1000:03d}")
+    source = f"{event.source:<12}"
+    facts = event.values
+    match event.type:
+        case EventType.READING:
+            said = "  ".join(_channel(event, name, value, units, paint) for name, value in facts.items())
+            return f"{clock}  {paint('cyan', source)}  {said}"
+        case EventType.ALARM_RAISED:
+            severity = str(facts["severity"])
+            style = "alarm" if severity in (Severity.CRITICAL, Severity.MAJOR) else "warning"
+            return f"{clock}  {paint(style, f' ALARM {event.source} ')}  {paint('bold', str(facts['message']))}  ({severity})"
+        case EventType.ALARM_CLEARED:
+            lasted = f", after {facts['duration']} s" if "duration" in facts else ""
+            value = (
+                f"{facts['of']} is {_number(facts['value'])}" if "of" in facts else facts.get("reason", "")
+            )
+            return f"{clock}  {paint('green', f' clear {event.source} ')}  {value}{lasted}"
+        case EventType.COMMAND | EventType.COMMAND_DONE:
+            verb = "set" if event.type == EventType.COMMAND else "is now"
+            said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}"
+            return f"{clock}  {paint('blue', source)}  {said}"
+        case EventType.DEVICE_DOWN | EventType.COMMAND_FAILED | EventType.BAD_READING | EventType.LOG_DROPPED:
+            said = "  ".join(f"{name}: {value}" for name, value in facts.items())
+            return f"{clock}  {paint('yellow', source)}  {paint('yellow', event.type)}  {said}"
+    if event.type == EventType.DEVICE_ABOUT:
+        said = f"{facts['driver']}: " + ", ".join(_described(facts))
+        return f"{clock}  {paint('cyan', source)}  {paint('dim', said)}"
+    said = "  ".join(f"{name}: {value}" for name, value in facts.items() if value != "")
+    return f"{clock}  {paint('dim', f'{source}  {event.type}  {said}')}"
+
+
+def _channel(event: Event, name: str, value: Value, units: Mapping[str, str], paint: Style) -> str:
+    doubt = f" ({event.quality[name].value})" if event.quality and name in event.quality else ""
+    return f"{paint('dim', name)} {_with_unit(value, units.get(name, ''))}{paint('yellow', doubt) if doubt else ''}"
+
+
+def _described(facts: Mapping[str, Value]) -> Iterator[str]:
+    """Return a device's channels with their units, from what is said about it."""
+    for key, unit in facts.items():
+        if key.startswith("channel."):
+            channel = key.removeprefix("channel.")
+            yield f"{channel} ({SYMBOLS.get(str(unit), unit)})" if unit else channel
+
+
+def _with_unit(value: Value, unit: str) -> str:
+    if unit == "By" and isinstance(value, int | float):
+        power = min(int(math.log10(max(abs(value), 1)) // 3), 4)
+        return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T')[power]}B"
+    return f"{_number(value)} {SYMBOLS.get(unit, unit)}".rstrip()
+
+
+def _number(value: Value) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
+    """Return what a running agent says of itself as lines for a person."""
+    simulated = ", simulated devices" if said["simulated"] else ""
+    yield f"{paint('bold', said['gateway'])}: up {_lasted(said['uptime'])}, gatepost {said['version']}, process {said['pid']}{simulated}"
+    for title, key in (("devices", "devices"), ("forwarders", "forwarders"), ("broker", "brokers")):
+        if said[key]:
+            yield ""
+            yield paint("dim", title)
+        for name, part in said[key].items():
+            health = paint("green" if part["health"] == "up" else "yellow", f"{part['health']:<8}")
+            yield f"  {name:<14}  {health}  {_part(part)}"
+    yield ""
+    yield paint("dim", "alarms") if said["alarms"] else "no alarm is active"
+    for alarm in said["alarms"]:
+        yield f"  {paint('alarm', ' ' + alarm['rule'] + ' ')}  {alarm['message']}  ({alarm['severity']}, since {alarm['raised']})"
+    log = said["log"]
+    yield ""
+    yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"
+    if log["fault"]:
+        yield paint("red", f"the log cannot be written: {log['fault']}")
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    if "reason" in part:
+        return f"for {_lasted(part['for'])}: {part['reason']}"
+    if "delivered" in part:
+        rejected = f", {part['rejected']} rejected" if part["rejected"] else ""
+        return f"{part['delivered']} delivered, {part['waiting']} waiting{rejected}"
+    latest = "  ".join(
+        f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
+    )
+    bad = f"  ({part['bad']} bad readings)" if part.get("bad") else ""
+    return latest + bad
+
+
+def _lasted(seconds: float) -> str:
+    return str(Duration(round(seconds)))
+
+
+class _Formatter(logging.Formatter):
+    """One line a message: coloured for a person, with a priority for the journal (sd-daemon(3))."""
+
+    _PRIORITIES: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._paint = Style(stream)
+        self._journal = "JOURNAL_STREAM" in os.environ and not stream.isatty()
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if self._journal:
+            priority = self._PRIORITIES.get(record.levelname, 6)
+            return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+        when = datetime.fromtimestamp(record.created, UTC).astimezone()
+        style = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(record.levelname, "dim")
+        level = "" if record.levelname == "INFO" else f"{record.levelname.lower()}: "
+        return f"{self._paint('dim', f'{when:%H:%M:%S}')}      {self._paint(style, level + text)}"
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Send the program's messages to the standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(sys.stderr))
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,190 @@
+"""Keeps one driver open and turns what it reads into readings and events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.contracts import BlockingDriver, Driver
+from agent.errors import BadReading
+from agent.events import EventType, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.clock import Clock
+    from agent.eventlog import EventLog
+    from agent.events import Value
+    from agent.reporter import Reporter
+    from agent.rulebook import Rulebook
+    from agent.supervisor import Part
+
+logger = logging.getLogger(__name__)
+
+EVIDENCE_EVERY: Final = 60.0
+"""Seconds between events about bad readings of one device; those in between are counted."""
+
+
+class BusThreads:
+    """One thread for each bus, so that one bus is never used twice at once and none waits for another."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+
+    def of(self, bus: str) -> ThreadPoolExecutor:
+        """Return the thread of a bus."""
+        if bus not in self._threads:
+            self._threads[bus] = ThreadPoolExecutor(1, f"bus-{bus}")
+        return self._threads[bus]
+
+    def close(self) -> None:
+        """Let the threads end when their last call returns."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Threaded(Driver[Any]):
+    """A blocking driver, called in the thread of its bus."""
+
+    def __init__(self, driver: BlockingDriver[Any], threads: BusThreads) -> None:
+        super().__init__(driver.settings)
+        self._driver = driver
+        self._thread = threads.of(driver.bus())
+
+    async def open(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.open)
+
+    async def read(self) -> Sequence[Reading]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.read)
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.close)
+
+
+class Intake:
+    """One device: its driver, what it last said, and how many of its readings were bad.
+
+    Attributes:
+        name: The device's name.
+        latest: The last value by channel, with the time in seconds of the monotonic clock.
+        readings: How many readings it has brought since the start.
+        bad: How many bad readings it has brought since the start.
+        on_new_channels: Called with the names of all channels when the device has shown new ones.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        driver: Driver[Any] | BlockingDriver[Any],
+        reporter: Reporter,
+        rulebook: Rulebook,
+        log: EventLog,
+        clock: Clock,
+        threads: BusThreads,
+    ) -> None:
+        self.name = name
+        self.latest: dict[str, tuple[Value, float]] = {}
+        self.readings = 0
+        self.bad = 0
+        self.on_new_channels: Callable[[list[str]], None] | None = None
+        self._driver = _Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
+        self._every: float | None = getattr(driver.settings, "every", None)
+        self._reporter = reporter
+        self._rulebook = rulebook
+        self._log = log
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._evidence_at: float | None = None
+        self._bad_told = 0
+
+    async def run(self, part: Part) -> None:
+        """Open the device and read it until it is lost; the supervisor comes back.
+
+        Raises:
+            Disconnected: It is not there (any more).
+        """
+        try:
+            await self._driver.open()
+            if self._every is None:
+                part.up()
+            next_at = self._clock.monotonic()
+            while True:
+                try:
+                    readings = await self._driver.read()
+                except BadReading as error:
+                    self._take_bad(error)
+                else:
+                    part.up()
+                    self.take(readings)
+                if self._log.is_full:
+                    await self._log.room()
+                if self._every is None:
+                    await asyncio.sleep(0)  # a driver that always has something must not starve the others
+                else:
+                    now = self._clock.monotonic()
+                    next_at = max(next_at + self._every, now)  # what was missed is not made up for
+                    await asyncio.sleep(next_at - now)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._driver.close()
+
+    def take(self, readings: Sequence[Reading]) -> None:
+        """Show readings to the rules and log those worth keeping, cause before effect."""
+        now = self._clock.monotonic()
+        zero = self._clock.wall_at(0.0)
+        self.readings += len(readings)
+        for reading in readings:
+            at = now if reading.at is None else reading.at
+            outcome = self._rulebook.on_reading(self.name, reading.values, at)
+            values = self._reporter.keep(reading, at, force=outcome is not None)
+            if values:
+                self._keep(reading, values, zero + round(at * 1e6))
+            if outcome is not None:
+                self._rulebook.record(outcome, at)
+        if readings:
+            known = len(self.latest)
+            self.latest.update({channel: (value, now) for channel, value in readings[-1].values.items()})
+            if len(self.latest) > known and self.on_new_channels is not None:
+                self.on_new_channels(list(self.latest))
+        if self._reporter.deadline is not None:
+            self._set_timer(self._reporter.deadline - now)
+
+    def _keep(self, reading: Reading, values: dict[str, Value], time: int) -> None:
+        quality = reading.quality
+        if quality is not None and len(values) < len(reading.values):
+            quality = {channel: quality[channel] for channel in quality if channel in values} or None
+        self._log.append(EventType.READING, self.name, values, time, quality)
+
+    def _set_timer(self, wait: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(max(wait, 0.0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        """Log what the reporter has held back, or repeats as a heartbeat."""
+        now = self._clock.monotonic()
+        reading = self._reporter.on_time(now)
+        if reading is not None:
+            self._keep(reading, reading.values, self._clock.wall())
+        if self._reporter.deadline is not None:
+            self._set_timer(max(self._reporter.deadline - now, 0.001))
+
+    def _take_bad(self, error: BadReading) -> None:
+        """Count a bad reading and keep the evidence: the first at once, then one a minute with the count."""
+        self.bad += 1
+        now = self._clock.monotonic()
+        if self._evidence_at is not None and now - self._evidence_at < EVIDENCE_EVERY:
+            return
+        self._evidence_at = now
+        count, self._bad_told = self.bad - self._bad_told, self.bad
+        logger.warning("device %s: bad reading: %s (%d since the last such line)", self.name, error, count)
+        self._log.append(
+            EventType.BAD_READING,
+            self.name,
+            {"reason": error.reason, "evidence": error.evidence, "count": count},
+        )

@@ -1,0 +1,98 @@
+"""Keeps parts running: backoff, health, said once per change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.errors import Disconnected
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.clock import Clock
+    from agent.contracts import Backoff
+
+logger = logging.getLogger(__name__)
+
+
+class Health(StrEnum):
+    """How a part is."""
+
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+
+
+class Part:
+    """Something that must keep running: a device, a forwarder.
+
+    Attributes:
+        kind: What it is: `device`, `forwarder`.
+        name: Its name in the configuration.
+        health: How it is.
+        reason: Why it is down; "" where it is not.
+        since: Since when it is so, in seconds of the monotonic clock.
+        tries: How often it was tried since it was last up.
+        was_down: Whether it was down before it is what it is now.
+    """
+
+    def __init__(self, kind: str, name: str, clock: Clock, on_change: Callable[[Part, float], None]) -> None:
+        self.kind = kind
+        self.name = name
+        self.health = Health.STARTING
+        self.reason = ""
+        self.since = clock.monotonic()
+        self.tries = 0
+        self.was_down = False
+        self._clock = clock
+        self._on_change = on_change
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    def up(self) -> None:
+        """Note that it works."""
+        self.tries = 0
+        if self.health is not Health.UP:
+            if self.health is Health.DOWN:
+                logger.info("%s is up again after %.0f s", self, self._clock.monotonic() - self.since)
+            self._become(Health.UP, "")
+
+    def down(self, reason: str) -> None:
+        """Note that it does not work, and why, in words that help to mend it."""
+        if self.health is not Health.DOWN:
+            logger.warning("%s is down: %s; trying again", self, reason)
+            self._become(Health.DOWN, reason)
+        elif reason != self.reason:
+            logger.warning("%s is still down: %s", self, reason)
+            self.reason = reason
+
+    def _become(self, health: Health, reason: str) -> None:
+        lasted = self._clock.monotonic() - self.since
+        self.was_down = self.health is Health.DOWN
+        self.health, self.reason, self.since = health, reason, self._clock.monotonic()
+        self._on_change(self, lasted)
+
+
+async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: Backoff) -> None:
+    """Run a part for ever: whenever it ends, wait and run it again.
+
+    `run` calls `part.up()` when it works. Whatever it raises but Disconnected is a bug: said loudly, and still only
+    that part stands still.
+    """
+    while True:
+        try:
+            await run()
+            part.down("it ended by itself")
+        except Disconnected as error:
+            part.down(str(error))
+        except Exception as error:
+            logger.exception("%s has failed on a bug in gatepost; please report it", part)
+            part.down(f"{type(error).__name__}: {error}")
+        limit = min(backoff.max, backoff.min * 2 ** min(part.tries, 16))
+        part.tries += 1
+        await asyncio.sleep(random.uniform(limit / 10, limit))  # noqa: S311 -- full jitter, but never a busy loop

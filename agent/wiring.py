@@ -1,0 +1,144 @@
+"""Holds the entries of a configuration against each other: what devices take, and what rules watch and set.
+
+A device with faults is still known by its name here, so that no rule is blamed for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import structs
+
+from agent import contracts, wording
+from agent.decoding import join
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yaml.error import Mark
+
+    from agent import reporter
+    from agent.decoding import Decoder
+
+    AnyDriver = contracts.Driver[Any] | contracts.BlockingDriver[Any]
+
+
+class _Wired(NamedTuple):
+    """What a rule may know of one device.
+
+    Attributes:
+        channels: The unit by channel, None where only the device knows.
+        output: Whether it can be set.
+    """
+
+    channels: Mapping[str, str] | None
+    output: bool
+
+
+class Wiring:
+    """The devices of a configuration and their channels. All faults go to the decoder."""
+
+    def __init__(self, decoder: Decoder, devices: Mapping[str, Mark]) -> None:
+        """Store where to say what is wrong, and the place of each device that is written, sound or not."""
+        self._decoder = decoder
+        self._devices = devices
+        self._wired: dict[str, _Wired] = {}
+        self._taken: dict[str, str] = {}
+
+    def add(self, name: str, driver: AnyDriver, report: reporter.Settings) -> None:
+        """Take in a sound device."""
+        channels = driver.channels()
+        self._wired[name] = _Wired(channels, isinstance(driver, contracts.Output))
+        if isinstance(report.change, dict) and channels is not None:
+            path = f"devices.{name}.report.change"
+            for channel in report.change.keys() - channels:
+                mark = self._decoder.places[join(path, channel)].key
+                self._decoder.fault(mark, path, wording.unknown("channel", channel, channels))
+        if hasattr(driver.settings, "claims"):
+            self._claim(name, driver.settings.claims())
+
+    def watched(self, rule: contracts.Rule[Any], path: str, mark: Mark) -> contracts.Settings:
+        """Return a rule's settings with the channels in its field `of` named in full."""
+        full: dict[str, str] = {}
+        for name in rule.watches():
+            try:
+                full[name] = self._channel(name)
+            except ValueError as error:
+                self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
+        settings: contracts.Settings = rule.settings
+        of: Any = getattr(settings, "of", None)
+        if isinstance(of, str):
+            return structs.replace(settings, of=full.get(of, of))
+        if isinstance(of, list | tuple):
+            return structs.replace(settings, of=type(of)(full.get(each, each) for each in of))
+        return settings
+
+    def set(self, outcome: contracts.RuleOutcome, path: str) -> contracts.RuleOutcome:
+        """Return what a rule leads to with the outputs that it sets named in full."""
+        if outcome.then is None:
+            return outcome
+        full: dict[str, bool | int | float | str] = {}
+        for name, value in outcome.then.set.items():
+            mark = self._decoder.places[join(path, name)].key
+            try:
+                channel = self._output(name)
+            except ValueError as error:
+                self._decoder.fault(mark, path, str(error))
+                continue
+            if channel in full:
+                self._decoder.fault(mark, path, f"{name!r} is {channel!r}, which is set here already")
+            full[channel] = value
+        return structs.replace(outcome, then=structs.replace(outcome.then, set=full))
+
+    def _claim(self, name: str, what: str) -> None:
+        """Refuse a second device that would take the same pin or port."""
+        first = self._taken.setdefault(what, name)
+        if first != name:
+            mark = self._devices[first]
+            at, path = self._find(what, f"devices.{name}", self._devices[name])
+            taken = f"{what} is already taken by devices.{first} ({mark.name}:{mark.line + 1})"
+            self._decoder.fault_of_values(at, path, taken)
+
+    def _channel(self, name: str) -> str:
+        """Return the full name of a channel: `door` may stand for `door.state`.
+
+        Raises:
+            ValueError: There is no such channel, or the name could be one of several.
+        """
+        device, dot, channel = name.partition(".")
+        if device not in self._devices:
+            raise ValueError(wording.unknown("device", device, self._devices))
+        if device not in self._wired:
+            return name
+        channels = self._wired[device].channels
+        if channels is None:
+            if dot:
+                return name
+            what = f"the channels of {device!r} are known only when it runs"
+            raise ValueError(f"{what}, expected one by name: {device}.channel")
+        known = [f"{device}.{each}" for each in channels]
+        if dot and channel not in channels:
+            raise ValueError(wording.unknown("channel", name, known))
+        if not dot and len(known) != 1:
+            raise ValueError(f"{device!r} has {len(known)} channels, expected {wording.one_of(known)}")
+        return name if dot else known[0]
+
+    def _output(self, name: str) -> str:
+        """Return the full name of a channel that can be set.
+
+        Raises:
+            ValueError: There is no such channel, or it cannot be set.
+        """
+        device = name.partition(".")[0]
+        wired = self._wired.get(device)
+        if wired is not None and not wired.output:
+            outputs = [each for each, other in self._wired.items() if other.output]
+            raise ValueError(f"{device!r} is no output, expected {wording.one_of(outputs)}")
+        return self._channel(name)
+
+    def _find(self, value: str, path: str, otherwise: Mark) -> tuple[Mark, str]:
+        """Return where a value is written under a path, and its own path."""
+        for where, place in self._decoder.places.items():
+            if where.startswith(f"{path}.") and str(place.value) == value:
+                return place.mark, where
+        return otherwise, path
