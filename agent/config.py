@@ -18,7 +18,7 @@ from msgspec import structs
 
 from agent import contracts, documents, eventlog, registry, reporter, wording
 from agent.decoding import Decoder, Entry, join
-from agent.errors import ConfigError
+from agent.errors import ConfigError, Fault
 from agent.variables import Variables
 from agent.wiring import Wiring
 
@@ -183,8 +183,17 @@ class _Loading:
     # --- files ------------------------------------------------------------------------------------------------------
 
     def _drop_ins(self) -> list[Path]:
+        """Return the files in conf.d, in the order of their names."""
         folder = self._path.parent / "conf.d"
-        return sorted(each for each in folder.glob("*.yaml") if not each.name.startswith("."))
+        try:
+            paths = sorted(folder.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            what = f"this folder cannot be read: {error.strerror}"
+            self._decoder.faults.append(Fault(str(folder), 0, 0, "", what))
+            return []
+        return [path for path in paths if path.suffix == ".yaml" and not path.name.startswith(".")]
 
     def _read(self, path: Path) -> None:
         """Take in the entries of one file, and refuse those that an earlier file has."""
@@ -192,7 +201,10 @@ class _Loading:
         for entry in self._decoder.entries(root, "") or []:
             if entry.key in SECTIONS:
                 for named in self._decoder.entries(entry.value, entry.key) or []:
-                    self._add(self._named[entry.key], named, join(entry.key, named.key))
+                    if ":" in named.key:
+                        self._decoder.fault(named.mark, entry.key, wording.unknown("key", named.key, []))
+                    else:
+                        self._add(self._named[entry.key], named, join(entry.key, named.key))
             elif entry.key in TOP_KEYS:
                 self._add(self._top, entry, entry.key)
             else:
@@ -215,9 +227,7 @@ class _Loading:
                 what = f"{name!r} is no name, expected letters, digits, '_' and '-'"
                 self._decoder.fault(entry.mark, section, what)
             elif section == "devices" and name in RESERVED:
-                self._decoder.fault(
-                    entry.mark, path, f"{name!r} is a name of gatepost's own, expected another"
-                )
+                self._decoder.fault(entry.mark, path, f"{name!r} is gatepost's own, expected another name")
             if (value := read(name, entry, path)) is not None:
                 made[name] = value
         return made
@@ -227,11 +237,13 @@ class _Loading:
         if entry is None:
             return host_name()
         text = self._decoder.text(entry.value, "gateway", "a name")
-        if text is not None and not re.fullmatch(NAME, text.text):
+        if text is None:
+            return ""
+        if not re.fullmatch(NAME, text.text):
             found = "nothing" if text.nothing else text.shown
             what = f"found {found}, expected a name of letters, digits, '_' and '-'"
             self._decoder.fault(entry.value.start_mark, "gateway", what)
-        return text.text if text is not None else ""
+        return text.text
 
     def _settings(self, key: str, cls: type[S]) -> S | None:
         entry = self._top.get(key)
@@ -243,13 +255,21 @@ class _Loading:
             return registry.module(role, kind)
         except registry.UnknownKind as error:
             what = role.removesuffix("s")
-            said = wording.unknown(what, kind, error.known)
+            unknown = wording.unknown(what, kind, error.known)
             if shown:
-                said = f"{shown} is no {what}, expected {wording.one_of(error.known)}"
-            self._decoder.fault(mark, path, said)
+                unknown = f"found {shown}, expected {wording.one_of(error.known)}"
+            self._decoder.fault(mark, path, unknown)
         except registry.MissingLibrary as error:
             self._decoder.fault(mark, path, str(error))
         return None
+
+    def _chosen(self, role: str, node: yaml.Node, path: str) -> tuple[str, ModuleType | None]:
+        """Return the kind that a scalar names and its module, None where it cannot be had."""
+        text = self._decoder.text(node, path, f"the kind of {role.removesuffix('s')}")
+        if text is None:
+            return "", None
+        shown = "nothing" if text.nothing else text.shown if text.filled else ""
+        return text.text, self._module(role, text.text, path, node.start_mark, shown)
 
     def _device(self, name: str, entry: Entry, path: str) -> Device | None:
         decoder = self._decoder
@@ -268,60 +288,38 @@ class _Loading:
             known = wording.one_of(registry.kinds("drivers"))
             decoder.fault(entry.mark, path, f"missing key 'driver', expected {known}")
             return None
-        text = decoder.text(at.value, join(path, "driver"), "the kind of driver")
-        if text is None:
-            return None
-        shown = text.shown if text.filled else ""
-        driver = self._module("drivers", text.text, join(path, "driver"), at.value.start_mark, shown)
+        kind, driver = self._chosen("drivers", at.value, join(path, "driver"))
         if driver is None:
             return None
-        settings = decoder.struct(_settings_of(driver), own, path, entry.mark, DEVICE_KEYS)
-        simulate = self._simulate(text.text, common.get("simulate"), path)
+        settings = decoder.struct(settings_of(driver), own, path, entry.mark, DEVICE_KEYS)
+        simulate = self._simulate(kind, common.get("simulate"), join(path, "simulate"), entry.mark)
         if settings is None:
             return None
-        # Faults beside the settings end the run too; they do not keep the rest from being checked.
-        return Device(name, text.text, settings, report or reporter.Settings(), simulate, str(description))
+        # Faults beside the settings end the run all the same, but do not keep rules from being checked.
+        return Device(name, kind, settings, report or reporter.Settings(), simulate, str(description))
 
-    def _simulate(self, kind: str, at: Entry | None, path: str) -> contracts.Settings | None:
+    def _simulate(self, kind: str, at: Entry | None, path: str, mark: Mark) -> contracts.Settings | None:
         """Return what shapes a device's simulation, None where it stays real.
 
         Without a simulator the plain `Settings` are returned, so that only a simulated run has to refuse it.
         """
-        path = join(path, "simulate")
-        node: yaml.Node | None = None
-        if at is not None:
-            node = at.value
-            if isinstance(node, yaml.ScalarNode):
-                text = self._decoder.text(node, path, "a map, or false")
-                if text is None or text.value() is False:
-                    return None
-                node = None if text.value() is True else node
-            simulator = self._module("simulators", kind, path, at.mark)
-        else:
+        if at is None:
             try:
                 simulator = registry.module("simulators", kind)
             except (registry.UnknownKind, registry.MissingLibrary):
-                simulator = None
-        if simulator is None:
-            return contracts.Settings()
-        mark = at.mark if at else self._named["devices"][path.split(".")[1]].mark
-        return self._decoder.settings(_settings_of(simulator), node, path, mark)
-
-    def _kind(
-        self, role: str, entries: Sequence[Entry], others: Sequence[str], path: str, mark: Mark
-    ) -> Entry | None:
-        """Return the one entry of a rule or a forwarder that names its kind."""
-        kinds = registry.kinds(role)
-        found = [each for each in entries if each.key in kinds]
-        strange = [each for each in entries if each.key not in kinds and each.key not in others]
-        what = role.removesuffix("s")
-        for each in strange:
-            self._decoder.fault(each.mark, path, wording.unknown("key", each.key, [*kinds, *others]))
-        for each in found[1:]:
-            self._decoder.fault(each.mark, path, f"a second kind of {what}, expected {found[0].key!r} alone")
-        if not found and not strange:
-            self._decoder.fault(mark, path, f"missing the kind of {what}, expected {wording.one_of(kinds)}")
-        return found[0] if found else None
+                return contracts.Settings()
+            return self._decoder.settings(settings_of(simulator), None, path, mark)
+        node: yaml.Node | None = at.value
+        if isinstance(node, yaml.ScalarNode):
+            text = self._decoder.text(node, path, "a map or false")
+            if text is None or text.value() is False:
+                return None
+            if not text.nothing and text.value() is not True:
+                self._decoder.fault(node.start_mark, path, f"found {text.shown}, expected a map or false")
+                return None
+            node = None
+        module = self._module("simulators", kind, path, at.mark)
+        return self._decoder.settings(settings_of(module), node, path, at.mark) if module else None
 
     def _rule(self, name: str, entry: Entry, path: str) -> RuleEntry | None:
         entries = self._decoder.entries(entry.value, path)
@@ -331,7 +329,7 @@ class _Loading:
         common = [each for each in entries if each.key in fields]
         outcome = self._decoder.struct(contracts.RuleOutcome, common, path, entry.mark)
         made = self._of_kind("rules", entries, fields, path, entry.mark)
-        return RuleEntry(name, made[0], made[1], outcome) if made and outcome else None
+        return RuleEntry(name, *made, outcome or contracts.RuleOutcome()) if made else None
 
     def _forwarder(self, name: str, entry: Entry, path: str) -> ForwardEntry | None:
         decoder = self._decoder
@@ -351,36 +349,41 @@ class _Loading:
     def _of_kind(
         self, role: str, entries: Sequence[Entry], others: Sequence[str], path: str, mark: Mark
     ) -> tuple[str, contracts.Settings] | None:
-        """Return the kind of a rule or a forwarder, and its settings."""
-        kind = self._kind(role, entries, others, path, mark)
-        module = self._module(role, kind.key, path, kind.mark) if kind else None
-        if kind is None or module is None:
+        """Return the kind of a rule or a forwarder, which is one of its keys, and its settings."""
+        kinds, what = registry.kinds(role), role.removesuffix("s")
+        found = [each for each in entries if each.key in kinds]
+        strange = [each for each in entries if each.key not in kinds and each.key not in others]
+        for each in strange:
+            self._decoder.fault(each.mark, path, wording.unknown("key", each.key, [*kinds, *others]))
+        for each in found[1:]:
+            self._decoder.fault(each.mark, path, f"a second kind of {what}, expected {found[0].key!r} alone")
+        if not found and not strange:
+            self._decoder.fault(mark, path, f"missing the kind of {what}, expected {wording.one_of(kinds)}")
+        if not found or (module := self._module(role, found[0].key, path, found[0].mark)) is None:
             return None
-        path = join(path, kind.key)
-        settings = self._decoder.settings(_settings_of(module), kind.value, path, kind.mark)
-        return None if settings is None else (kind.key, settings)
+        kind, mark, node = found[0]
+        settings = self._decoder.settings(settings_of(module), node, join(path, kind), mark)
+        return None if settings is None else (kind, settings)
 
     def _encoding(self, at: Entry | None, path: str, mark: Mark) -> tuple[str, contracts.Settings] | None:
-        """Return the kind of encoding, and its settings: `encoding: json` or `encoding: {json: {}}`."""
-        decoder, path = self._decoder, join(path, "encoding")
+        """Return the kind of encoding and its settings: `encoding: json` or `encoding: {json: {}}`."""
+        path = join(path, "encoding")
         node: yaml.Node | None = None
-        kind, shown = "json", ""
-        if at is not None and isinstance(at.value, yaml.MappingNode):
-            entries = decoder.entries(at.value, path) or []
+        if at is None:
+            kind, module = "json", self._module("encodings", "json", path, mark)
+        elif isinstance(at.value, yaml.MappingNode):
+            entries = self._decoder.entries(at.value, path) or []
             if len(entries) != 1:
-                decoder.fault(at.mark, path, f"found {len(entries)} keys, expected one: the kind of encoding")
+                what = f"found {len(entries)} keys, expected one: the kind of encoding"
+                self._decoder.fault(at.mark, path, what)
                 return None
             kind, mark, node = entries[0]
-        elif at is not None:
-            mark = at.value.start_mark
-            text = decoder.text(at.value, path, "the kind of encoding")
-            if text is None:
-                return None
-            kind, shown = text.text, text.shown if text.filled else ""
-        module = self._module("encodings", kind, path, mark, shown)
+            module = self._module("encodings", kind, path, mark)
+        else:
+            kind, module = self._chosen("encodings", at.value, path)
         if module is None:
             return None
-        settings = decoder.settings(_settings_of(module), node, join(path, kind), mark)
+        settings = self._decoder.settings(settings_of(module), node, join(path, kind), mark)
         return None if settings is None else (kind, settings)
 
     def _wire(self, devices: Mapping[str, Device], rules: Mapping[str, RuleEntry]) -> dict[str, RuleEntry]:
@@ -398,7 +401,7 @@ class _Loading:
         return wired
 
 
-def _settings_of(module: ModuleType) -> type[contracts.Settings]:
+def settings_of(module: ModuleType) -> type[contracts.Settings]:
     """Return a module's `Settings`; one that has none takes none."""
     settings: type[contracts.Settings] = getattr(module, "Settings", contracts.Settings)
     return settings

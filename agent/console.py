@@ -75,7 +75,13 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             verb = "set" if event.type == EventType.COMMAND else "is now"
             said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}"
             return f"{clock}  {paint('blue', source)}  {said}"
-        case EventType.DEVICE_DOWN | EventType.COMMAND_FAILED | EventType.BAD_READING | EventType.LOG_DROPPED:
+        case (
+            EventType.DEVICE_DOWN
+            | EventType.COMMAND_FAILED
+            | EventType.BAD_READING
+            | EventType.LOG_DROPPED
+            | EventType.LOG_RECOVERED
+        ):
             said = "  ".join(f"{name}: {value}" for name, value in facts.items())
             return f"{clock}  {paint('yellow', source)}  {paint('yellow', event.type)}  {said}"
     if event.type == EventType.DEVICE_ABOUT:

@@ -118,7 +118,11 @@ class Decoder:
                     merged += self.entries(base, path) or []
             elif key.value in own:
                 first = own[key.value].mark.line + 1
-                self.fault(key.start_mark, path, f"duplicate key {key.value!r}, the first is on line {first}")
+                self.fault(
+                    key.start_mark,
+                    path,
+                    f"duplicate key {wording.key(key.value)}, the first is on line {first}",
+                )
             else:
                 own[key.value] = Entry(key.value, key.start_mark, value)
         for entry in merged:

@@ -23,6 +23,7 @@ MAX_DEPTH: Final = 50
 
 SECRET_TAG: Final = "!secret"  # noqa: S105 -- the name of the tag
 
+_TAG = "this tag is not known, expected !secret NAME; a text that begins with ! needs quotes"
 _COLON = "a text with a colon and a space in it needs quotes, and keys of one map line up"
 _PLAIN_WORDS: Final = {
     "mapping values are not allowed here": f"a colon is not expected here; {_COLON}",
@@ -35,6 +36,7 @@ _PLAIN_WORDS: Final = {
     "sequence entries are not allowed here": "a list item is not expected here; expected it on a line of its own",
 }
 """What PyYAML says, and what we say."""
+_IN_TAG: Final = ("while scanning a tag", "while parsing a tag")
 _AT_CONTEXT: Final = ("could not find expected ':'", "found unexpected")
 """The problems whose place is where the thing began, not where it was given up."""
 
@@ -53,7 +55,7 @@ def read(path: Path, name: str, faults: list[Fault]) -> yaml.Node | None:
         return None
     root = compose(text, name, faults)
     if root is None and len(faults) == before:
-        faults.append(Fault(name, 0, 0, "", "the file is empty, expected at least devices: in it"))
+        faults.append(Fault(name, 0, 0, "", "the file is empty, expected a map"))
     return root
 
 
@@ -70,7 +72,7 @@ def compose(text: str, name: str, faults: list[Fault]) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark, what = _plainly(error)
         faults.append(Fault(name, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, "", what))
-    except ValueError:
+    except (ValueError, OverflowError):
         # PyYAML lets Python's own errors through for impossible escapes and version numbers.
         mark = loader.get_mark()
         what = "not valid YAML: an escape or a number that cannot be"
@@ -154,16 +156,14 @@ class _Loader(yaml.SafeLoader):
 
     def _check_scalar(self, event: yaml.NodeEvent) -> None:
         """Refuse tags that we do not know, and texts that could not be written again."""
-        tag = getattr(event, "tag", None)
         scalar = isinstance(event, yaml.ScalarEvent)
-        what = ""
+        tag = getattr(event, "tag", None)
         if tag is not None and not (tag == SECRET_TAG and scalar):
-            what = "this tag is not known, expected !secret NAME; a text that begins with ! needs quotes"
-        elif isinstance(event, yaml.ScalarEvent) and not storable(event.value):
-            what = "this text holds half a character (a lone surrogate), expected whole ones"
-        if what:
             mark = _mark(event)
-            self.faults.append(Fault(self.name, mark.line + 1, mark.column + 1, "", what))
+            self.faults.append(Fault(self.name, mark.line + 1, mark.column + 1, "", _TAG))
+        if isinstance(event, yaml.ScalarEvent) and not storable(event.value):
+            what = "this text holds half a character (a lone surrogate), expected whole ones"
+            raise yaml.MarkedYAMLError(problem=what, problem_mark=_mark(event))
 
     def _extent(self, event: yaml.AliasEvent) -> _Extent:
         """Return how much an alias stands for. Its name is never quoted: it may be a password without quotes."""
@@ -208,6 +208,8 @@ def _plainly(error: yaml.MarkedYAMLError) -> tuple[Mark | None, str]:
     mark = error.problem_mark or error.context_mark
     if problem.startswith(_AT_CONTEXT):
         mark = error.context_mark or mark
+    if error.context in _IN_TAG or problem.startswith("found undefined tag"):
+        return error.context_mark or mark, _TAG
     if problem in _PLAIN_WORDS:
         return mark, _PLAIN_WORDS[problem]
     if problem.startswith("found character"):

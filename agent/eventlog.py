@@ -189,16 +189,19 @@ class EventLog:
         self._cursors = {
             (name, lane): saved.get((name, lane), self._written) for name in consumers for lane in Lane
         }
-        self._dirty_cursors = True
+        self._dirty_cursors = saved != self._cursors
         await self._read(self._reader.open_reader)
         self._last_commit = self._clock.monotonic()
         if aside is not None:
-            self.append(EventType.LOG_DROPPED, "agent", {"reason": "damaged", "set_aside": str(aside)})
+            self.append(
+                EventType.LOG_RECOVERED, "agent", {"reason": "it was damaged", "set_aside": str(aside)}
+            )
 
     async def close(self) -> None:
         """Write what is on the tail, mark the run as ended, and close."""
         if self.run:
             try:
+                self._dirty_cursors = True
                 await self.commit()
                 await self._write(self._store.end_run, self.run, self._clock.wall())
             except sqlite3.Error as error:
@@ -457,12 +460,12 @@ class EventLog:
             self._unwritten = []
             self._urgent = False
             states, self._dirty_states = self._dirty_states, {}
-            self._dirty_cursors = False
+            cursors_moved, self._dirty_cursors = self._dirty_cursors, False
             keep = events
             if not self.settings.retain and self._cursors:
                 keep = [event for event in events if event.seq > passed[event.lane]]
             try:
-                if keep or states or self._cursors:
+                if keep or states or cursors_moved:
                     await self._write(self._store.write, keep, dict(self._cursors), states, self._units)
             except BaseException:
                 self._unwritten = events + self._unwritten

@@ -99,6 +99,7 @@ class EventType:
     BAD_READING: Final = "reading.bad"  # reason, evidence, count (since the last such event)
     AGENT_STARTED: Final = "agent.started"  # version, gateway, clean (1 if the last run ended by itself)
     AGENT_STOPPED: Final = "agent.stopped"  # uptime (s)
+    LOG_RECOVERED: Final = "log.recovered"  # reason, set_aside (the damaged file)
     LOG_DROPPED: Final = "log.dropped"  # from, to, count, reason
 
 

@@ -121,7 +121,7 @@ def _device() -> Schema:
         own = _of_struct(module.Settings)
         simulate: Schema = {"type": "boolean"}
         if kind in simulators:
-            simulate = {"anyOf": [simulate, _of_struct(_settings_of(simulators[kind]))]}
+            simulate = {"anyOf": [simulate, _of_struct(config.settings_of(simulators[kind]))]}
         simulate |= {"description": "What shapes its simulation; false keeps it real."}
         own["properties"] = {"driver": {"const": kind}, **own["properties"], **common, "simulate": simulate}
         cases.append(
@@ -151,7 +151,9 @@ def _forwarder() -> Schema:
             {"enum": list(kinds)},
             {
                 "type": "object",
-                "properties": {kind: _of_struct(_settings_of(module)) for kind, module in kinds.items()},
+                "properties": {
+                    kind: _of_struct(config.settings_of(module)) for kind, module in kinds.items()
+                },
                 "additionalProperties": False,
                 "minProperties": 1,
                 "maxProperties": 1,
@@ -166,7 +168,7 @@ def _forwarder() -> Schema:
 
 def _one_kind(role: str, common: Schema) -> Schema:
     kinds = {
-        kind: _of_struct(_settings_of(module)) | {"description": _summary(module)}
+        kind: _of_struct(config.settings_of(module)) | {"description": _summary(module)}
         for kind, module in _modules(role)
     }
     return {
@@ -184,11 +186,6 @@ def _modules(role: str) -> Iterator[tuple[str, ModuleType]]:
             yield kind, registry.module(role, kind)
         except registry.MissingLibrary:
             continue
-
-
-def _settings_of(module: ModuleType) -> type[msgspec.Struct]:
-    settings: type[msgspec.Struct] = getattr(module, "Settings", contracts.Settings)
-    return settings
 
 
 def _summary(module: ModuleType) -> str:
@@ -246,14 +243,14 @@ def _reference(cls: type) -> Schema:
 
 def _definitions() -> Schema:
     """Return the schemas of all quantities, and of all maps inside the settings of any kind."""
-    roots = [
+    roots: list[type[msgspec.Struct]] = [
         config.BrokerSettings,
         eventlog.Settings,
         reporter.Settings,
         contracts.RuleOutcome,
         contracts.Backoff,
     ]
-    roots += [_settings_of(module) for role in registry.ROLES for _, module in _modules(role)]
+    roots += [config.settings_of(module) for role in registry.ROLES for _, module in _modules(role)]
     found: dict[str, Schema] = {}
     waiting: list[Any] = [field.type for root in roots for field in structs.fields(root)]
     while waiting:

@@ -86,7 +86,7 @@ class Wiring:
                 self._decoder.fault(mark, path, str(error))
                 continue
             if channel in full:
-                self._decoder.fault(mark, path, f"{name!r} is {channel!r}, which is set here already")
+                self._decoder.fault(mark, path, f"{channel!r} is set here already")
             full[channel] = value
         return structs.replace(outcome, then=structs.replace(outcome.then, set=full))
 

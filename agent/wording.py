@@ -27,13 +27,17 @@ _SCALARS: Final[dict[Any, str]] = {
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """Say that a name is not known, with the nearest one that is, or else all of them."""
     known = list(known)
-    # A colon that lacks its space makes a key of a whole line; what follows it may be a password.
-    head, colon, _ = name.partition(":")
-    if colon:
-        return f"unknown {what} '{head}:…', expected a space after the colon"
+    if ":" in name:
+        return f"unknown {what} {key(name)}, expected a space after the colon"
     if nearest := difflib.get_close_matches(name, known, n=1):
         return f"unknown {what} {name!r}, did you mean {nearest[0]!r}?"
     return f"unknown {what} {name!r}, expected {one_of(known)}"
+
+
+def key(name: str) -> str:
+    """Return a key in quotes, without what follows a colon that lacks its space: it may be a password."""
+    head, colon, _ = name.partition(":")
+    return f"'{head}:…'" if colon else repr(name)
 
 
 def one_of(names: Iterable[str]) -> str:
@@ -55,7 +59,7 @@ def expected(type_: Any) -> str:
             members.remove(int)
         return " or ".join(dict.fromkeys(map(expected, members)))
     if origin is Literal:
-        return one_of(map(str, arguments))
+        return one_of(str(each).lower() if isinstance(each, bool) else str(each) for each in arguments)
     if origin is dict or type_ is dict:
         return "a map"
     if origin is tuple and Ellipsis not in arguments:

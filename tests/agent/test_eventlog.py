@@ -1,0 +1,531 @@
+"""The event log: what is kept, in which order, for whom, and what a crash may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent import eventlog
+from agent.clock import VirtualClock
+from agent.errors import GatepostError
+from agent.eventlog import EventLog
+from agent.events import Event, EventType, Lane, Quality, Value
+from agent.eventstore import EventStore, LogInUse, NewerLog
+from agent.quantities import Duration, Size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+DEFAULTS = eventlog.Settings()
+DAY = 86_400_000_000
+
+
+@asynccontextmanager
+async def opened(
+    path: Path,
+    consumers: Sequence[str] = ("a",),
+    configured: eventlog.Settings = DEFAULTS,
+    clock: VirtualClock | None = None,
+) -> AsyncIterator[EventLog]:
+    log = EventLog(path, configured, clock or VirtualClock())
+    await log.open(consumers, "1.0")
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def crash(log: EventLog) -> None:
+    """Let go of everything as a SIGKILL does: what is only in memory is gone."""
+    log._writing.shutdown()
+    log._reading.shutdown()
+    log._store.close()
+    log._reader.close()
+    if log._lock_file is not None:
+        log._lock_file.close()
+
+
+def read(log: EventLog, number: int, source: str = "air") -> Event:
+    return log.append(EventType.READING, source, {"temperature": number})
+
+
+def in_file(path: Path) -> list[Event]:
+    store = EventStore(path)
+    store.open_reader()
+    try:
+        return store.read(None, 0, None, 1_000_000)
+    finally:
+        store.close()
+
+
+async def test_what_was_appended_is_read_in_order_before_and_after_the_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path / "events.db") as log:
+        appended = [read(log, number) for number in range(5)]
+        assert log.peek(Lane.READINGS, 0, 100) == appended
+        await log.commit()
+        assert await log.fetch(Lane.READINGS, 0, 100) == appended
+        assert await log.history(0, 100) == appended
+        assert log.peek(Lane.READINGS, appended[2].seq, 100) == appended[3:]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"t": 21.5},
+        {"t": 0.1 + 0.2},
+        {"t": 2**63 - 1},
+        {"t": -(2**63) + 1},
+        {"t": 0},
+        {"t": ""},
+        {"t": "on"},
+        {"t": "[1, 2]"},
+        {"t": 1, "h": 2.5, "text": "ü\n"},
+        {"t": 5e-324, "h": 1.7976931348623157e308},
+        {},
+    ],
+)
+async def test_values_come_back_from_the_file_as_they_were(tmp_path: Path, values: dict[str, Value]) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        event = log.append(EventType.READING, "air", dict(values), time=1_767_225_600_000_001)
+    found = in_file(path)
+    assert found == [event]
+    assert [type(value) for value in found[0].values.values()] == [type(value) for value in values.values()]
+
+
+async def test_a_missing_value_comes_back_with_its_quality(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        bad = {"t": Quality.BAD}
+        whole = log.append(EventType.READING, "air", {"t": 20.0, "h": 40.0})
+        event = log.append(EventType.READING, "air", {"t": None, "h": 41.0}, quality=bad)
+        alone = log.append(EventType.READING, "air", {"t": None}, quality=bad)
+    assert in_file(path) == [whole, event, alone]
+
+
+async def test_a_device_that_shows_further_channels_later_keeps_the_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        looks: list[dict[str, Value]] = [{"t": 1.5}, {"t": 2, "h": 3}, {"h": 4}, {"t": 5}, {"p": 6}]
+        events = [log.append(EventType.READING, "air", values) for values in looks]
+    async with opened(path) as log:
+        events.append(log.append(EventType.READING, "air", {"t": 7}))
+    assert in_file(path) == events
+
+
+async def test_ids_never_repeat_over_crashes(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    seen: list[str] = []
+    for _ in range(3):
+        log = EventLog(path, DEFAULTS, VirtualClock())
+        await log.open(["a"], "1.0")
+        seen += [read(log, number).id for number in range(3)]
+        await log.commit()
+        seen += [read(log, number).id for number in range(3)]
+        await crash(log)
+    assert len(set(seen)) == len(seen)
+
+
+async def test_a_crash_is_told_from_a_clean_end(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        assert log.was_clean
+    log = EventLog(path, DEFAULTS, VirtualClock())
+    await log.open(["a"], "1.0")
+    assert log.was_clean
+    await crash(log)
+    async with opened(path) as log:
+        assert not log.was_clean
+        assert log.run == 3
+
+
+async def test_a_cursor_goes_on_where_it_was_and_a_new_consumer_begins_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        events = [read(log, number) for number in range(4)]
+        log.acknowledge("a", Lane.READINGS, events[1].seq)
+    async with opened(path, ["a", "b"]) as log:
+        assert await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 10) == events[2:]
+        assert await log.fetch(Lane.READINGS, log.cursor("b", Lane.READINGS), 10) == []
+        assert (await log.waiting("a"), await log.waiting("b")) == (2, 0)
+
+
+async def test_a_consumer_that_is_gone_no_longer_holds_events_back(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    clock = VirtualClock()
+    async with opened(path, ["a", "gone"], clock=clock) as log:
+        log.acknowledge("a", Lane.READINGS, read(log, 1).seq)
+    clock.now += 30 * 86_400
+    async with opened(path, ["a"], clock=clock) as log:
+        await log.retain()
+    assert in_file(path) == []
+
+
+async def test_lanes_are_read_apart_and_each_in_order(tmp_path: Path) -> None:
+    async with opened(tmp_path / "events.db") as log:
+        readings, urgent = [], []
+        for number in range(6):
+            readings.append(read(log, number))
+            urgent.append(log.append(EventType.DEVICE_DOWN, "air", {"reason": str(number)}))
+        await log.commit()
+        for lane, expected in ((Lane.READINGS, readings), (Lane.URGENT, urgent)):
+            assert await log.fetch(lane, 0, 100) == expected
+        assert await log.history(0, 100) == sorted(readings + urgent, key=lambda event: event.seq)
+
+
+# --- when it is written ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def kept(log: EventLog) -> AsyncIterator[None]:
+    task = asyncio.create_task(log.keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until_in_file(path: Path, count: int) -> list[Event]:
+    async with asyncio.timeout(10):
+        while len(found := in_file(path)) < count:
+            await asyncio.sleep(0.005)
+    return found
+
+
+async def test_an_urgent_event_is_committed_at_once_with_the_readings_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path, configured=eventlog.Settings(commit=Duration(3600))) as log, kept(log):
+        events = [read(log, 1), log.append(EventType.ALARM_RAISED, "too-hot", {"value": 1})]
+        assert await until_in_file(path, 2) == events
+
+
+async def test_an_undelivered_reading_is_committed_within_commit_and_a_delivered_one_is_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "events.db"
+    clock = VirtualClock()
+    async with opened(path, configured=eventlog.Settings(commit=Duration(1)), clock=clock) as log:
+        await log.commit()
+        first = read(log, 1)
+        assert log._due_in() == pytest.approx(1)
+        clock.now += 0.6
+        assert log._due_in() == pytest.approx(0.4)
+        log.acknowledge("a", Lane.READINGS, first.seq)
+        assert log._due_in() == pytest.approx(eventlog.HISTORY - 0.6)
+        clock.now += 5
+        read(log, 2)
+        assert log._due_in() == pytest.approx(1)
+
+
+async def test_without_any_consumer_readings_are_committed_within_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path / "events.db", []) as log:
+        read(log, 1)
+        assert log._due_in() == pytest.approx(1)
+
+
+async def test_a_full_group_is_committed_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path, configured=eventlog.Settings(commit=Duration(3600))) as log, kept(log):
+        for number in range(eventlog.GROUP):
+            read(log, number)
+        assert len(await until_in_file(path, eventlog.GROUP)) == eventlog.GROUP
+
+
+async def test_an_idle_log_writes_nothing(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    async with opened(tmp_path / "events.db", clock=clock) as log:
+        await log.commit()
+        clock.now += 86_400
+        assert log._due_in() > 0
+
+
+async def test_with_retain_0_what_is_delivered_never_touches_the_disk(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path, configured=eventlog.Settings(retain=Duration(0))) as log:
+        events = [read(log, number) for number in range(10)]
+        log.acknowledge("a", Lane.READINGS, events[6].seq)
+        await log.commit()
+        assert in_file(path) == events[7:]
+        assert await log.fetch(Lane.READINGS, events[6].seq, 10) == events[7:]
+
+
+async def test_with_commit_0_nothing_is_handed_out_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path / "events.db", configured=eventlog.Settings(commit=Duration(0))) as log:
+        woken: list[int] = []
+        log.listen(lambda: woken.append(1))
+        event = read(log, 1)
+        assert (log.peek(Lane.READINGS, 0, 10), woken) == ([], [])
+        assert log._due_in() <= 0
+        await log.commit()
+        assert (log.peek(Lane.READINGS, 0, 10), woken) == ([event], [1])
+
+
+async def test_a_state_is_written_in_the_transaction_of_its_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+        log.put_state("rule:too-hot", {"active": 1, "value": 36.5})
+        await log.commit()
+        log.put_state("rule:gone", {"active": 0})
+        await log.commit()
+        log.put_state("rule:gone", None)
+    async with opened(path) as log:
+        assert log.state("rule:too-hot") == {"active": 1, "value": 36.5}
+        assert log.state("rule:gone") is None
+
+
+def fill(log: EventLog) -> None:
+    while not log.is_full:
+        read(log, 1)
+
+
+async def test_producers_wait_for_the_disk_in_a_flood_but_not_for_a_broken_disk(tmp_path: Path) -> None:
+    async with opened(tmp_path / "events.db") as log:
+        fill(log)
+        waiting = asyncio.create_task(log.room())
+        await log.commit()
+        await asyncio.wait_for(waiting, 5)
+        fill(log)
+        log._on_fault(sqlite3.OperationalError("disk I/O error"))
+        await asyncio.wait_for(log.room(), 5)
+
+
+# --- bounds -------------------------------------------------------------------------------------------------------------
+
+
+async def test_only_what_every_consumer_has_and_is_old_enough_is_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    clock = VirtualClock()
+    async with opened(path, ["a", "b"], clock=clock) as log:
+        old = [read(log, number) for number in range(4)]
+        log.acknowledge("a", Lane.READINGS, old[3].seq)
+        log.acknowledge("b", Lane.READINGS, old[1].seq)
+        await log.commit()
+        clock.now += 8 * 86_400
+        young = read(log, 9)
+        log.acknowledge("a", Lane.READINGS, young.seq)
+        await log.commit()
+        await log.retain()
+        assert in_file(path) == [*old[2:], young]
+
+
+async def test_a_full_log_drops_the_oldest_readings_says_so_and_keeps_alarms(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    bound = eventlog.Settings(max_size=Size(512 * 1024))
+    async with opened(path, configured=bound) as log:
+        alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+        for number in range(30_000):
+            read(log, number)
+        await log.commit()
+        await log.retain()
+        await log.commit()
+        assert log.dropped > 0
+        found = in_file(path)
+        assert found[0] == alarm
+        kept_readings = [event for event in found if event.type == EventType.READING]
+        told = [event for event in found if event.type == EventType.LOG_DROPPED]
+        assert (
+            sum(int(event.values["count"] or 0) for event in told)
+            == log.dropped
+            == 30_000 - len(kept_readings)
+        )
+        assert [event.values["temperature"] for event in kept_readings] == list(range(log.dropped, 30_000))
+        assert log._store.used_bytes() <= bound.max_size
+    # A courier that was far behind goes on with what is left.
+    async with opened(path, configured=bound) as log:
+        assert (await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 1))[0] == kept_readings[0]
+
+
+async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_left_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.db"
+    monkeypatch.setattr(eventlog, "TAIL_LIMIT", 100)
+    async with opened(path) as log:
+        whole = log._store.write
+
+        def refuse(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(log._store, "write", refuse)
+        alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+        for number in range(300):
+            read(log, number)
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            await log.commit()
+        log._on_fault(caught.value)
+        assert "disk is full" in str(log.fault)
+        monkeypatch.setattr(log._store, "write", whole)
+        await log.commit()
+        assert log.fault != "database or disk is full"
+    found = in_file(path)
+    readings = [event for event in found if event.type == EventType.READING]
+    assert found[0] == alarm
+    assert [event.values["temperature"] for event in readings] == list(range(log.dropped, 300))
+    assert log.dropped == 201
+
+
+# --- it always starts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"not a database at all " * 500, b"SQLite format 3\0" + b"\xff" * 5000]
+)
+async def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "events.db"
+    path.write_bytes(damage)
+    async with opened(path) as log:
+        event = read(log, 1)
+    found = in_file(path)
+    assert event in found
+    if damage:
+        told = [each for each in found if each.type == EventType.LOG_RECOVERED]
+        assert len(told) == 1
+        aside = [each for each in tmp_path.iterdir() if ".damaged-" in each.name]
+        assert [each.read_bytes() for each in aside] == [damage]
+
+
+async def test_a_second_agent_on_the_same_log_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path):
+        second = EventLog(path, DEFAULTS, VirtualClock())
+        with pytest.raises(LogInUse, match=r"another gatepost \(process \d+\) writes to .*events\.db"):
+            await second.open(["a"], "1.0")
+        await crash(second)
+
+
+async def test_a_newer_log_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        event = read(log, 1)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    log = EventLog(path, DEFAULTS, VirtualClock())
+    with pytest.raises(NewerLog, match="newer gatepost"):
+        await log.open(["a"], "1.0")
+    await crash(log)
+    assert in_file(path) == [event]
+
+
+async def test_a_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = EventLog(tmp_path / "file" / "events.db", DEFAULTS, VirtualClock())
+    with pytest.raises((GatepostError, OSError)):
+        await log.open(["a"], "1.0")
+    await crash(log)
+
+
+async def test_the_readable_view_shows_events_to_a_person(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        log.describe("air", {"temperature": "Cel"})
+        log.append(EventType.READING, "air", {"temperature": 21.5}, time=1_767_225_600_123_456)
+    db = sqlite3.connect(path)
+    rows = db.execute("SELECT * FROM readable").fetchall()
+    db.close()
+    assert rows == [
+        (
+            "1-1",
+            "2026-01-01 00:00:00.123456",
+            "reading",
+            "air",
+            '["temperature"]',
+            21.5,
+            '{"temperature":"Cel"}',
+            None,
+        )
+    ]
+
+
+async def test_events_since_a_time_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        for number in range(100):
+            log.append(EventType.READING, "air", {"t": number}, time=DAY + number * 1000)
+    store = EventStore(path)
+    store.open_reader()
+    for number, expected in ((0, 0), (50, 50), (99, 99), (200, 100)):
+        assert store.since(DAY + number * 1000) == expected
+    assert store.last(10) == 90
+    assert store.last(1000) == 0
+    store.close()
+
+
+# --- any interleaving -------------------------------------------------------------------------------------------------------
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 30)),
+        st.tuples(st.just("alarm"), st.just(1)),
+        st.tuples(st.just("commit"), st.just(0)),
+        st.tuples(st.just("deliver"), st.integers(1, 40)),
+        st.tuples(st.just("crash"), st.just(0)),
+        st.tuples(st.just("restart"), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@given(OPERATIONS, st.sampled_from([DEFAULTS, eventlog.Settings(retain=Duration(0))]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int]], configured: eventlog.Settings
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "events.db"
+
+    async def play() -> None:
+        log = EventLog(path, configured, VirtualClock())
+        await log.open(["a"], "1.0")
+        number = 0
+        committed: list[int] = []  # what must arrive
+        volatile: list[int] = []  # what a crash may cost
+        received: list[int] = []
+        for name, amount in [*operations, ("commit", 0), ("deliver", 10_000)]:
+            count = amount
+            match name:
+                case "append":
+                    for _ in range(count):
+                        volatile.append(number)
+                        read(log, number)
+                        number += 1
+                case "alarm":
+                    log.append(EventType.ALARM_RAISED, "too-hot", {"value": number})
+                case "commit":
+                    await log.commit()
+                    committed, volatile = committed + volatile, []
+                case "deliver":
+                    while count > 0:
+                        batch = await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), min(count, 7))
+                        if not batch:
+                            break
+                        received += [int(event.values["temperature"] or 0) for event in batch]
+                        log.acknowledge("a", Lane.READINGS, batch[-1].seq)
+                        count -= len(batch)
+                case "crash":
+                    await crash(log)
+                    volatile = []
+                    log = EventLog(path, configured, VirtualClock())
+                    await log.open(["a"], "1.0")
+                case "restart":
+                    await log.close()
+                    committed, volatile = committed + volatile, []
+                    log = EventLog(path, configured, VirtualClock())
+                    await log.open(["a"], "1.0")
+        await log.close()
+        assert set(committed) <= set(received)
+        # In order, but for what is repeated after a crash.
+        first_times = [number for index, number in enumerate(received) if number not in received[:index]]
+        assert first_times == sorted(first_times)
+        if not any(name == "crash" for name, _ in operations):
+            assert received == sorted(set(received))
+
+    asyncio.run(play())

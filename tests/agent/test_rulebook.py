@@ -1,0 +1,314 @@
+"""Rules at work: what is logged, what is set, and what a restart remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import contracts, eventlog
+from agent.clock import VirtualClock
+from agent.commander import Commander
+from agent.contracts import Reaction, RuleOutcome
+from agent.errors import Disconnected
+from agent.eventlog import EventLog
+from agent.events import Event, EventType, Reading, Severity, Value
+from agent.intake import BusThreads, Intake
+from agent.quantities import Change, Duration
+from agent.reporter import Reporter
+from agent.reporter import Settings as Report
+from agent.rulebook import Rulebook
+from agent.rules import threshold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+HOT = threshold.Settings(of="air.temperature", above=35.0, clear=33.0, for_=Duration(10))
+
+
+class Nothing(contracts.Driver[contracts.Settings]):
+    """A driver that is only a name here."""
+
+    async def open(self) -> None: ...
+
+    async def read(self) -> Sequence[Reading]:
+        return []
+
+    async def close(self) -> None: ...
+
+
+class Fan(contracts.Output[contracts.Settings]):
+    """An output that remembers what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__(contracts.Settings())
+        self.written: list[Value] = []
+        self.broken = False
+
+    async def open(self) -> None: ...
+
+    async def read(self) -> Sequence[Reading]:
+        return []
+
+    async def write(self, channel: str, value: Value) -> None:
+        if self.broken:
+            raise Disconnected("the relay board is gone")
+        assert channel == "state"
+        self.written.append(value)
+
+    async def close(self) -> None: ...
+
+
+async def history(log: EventLog) -> list[Event]:
+    """Return all events, of the file and of the tail."""
+    found: list[Event] = []
+    while more := await log.history(found[-1].seq if found else 0, 1000):
+        found += more
+    return found
+
+
+class Bench:
+    """A log, a rule on a device, and an output, on a clock that is turned by hand."""
+
+    def __init__(self, log: EventLog, clock: VirtualClock, report: Report) -> None:
+        self.log = log
+        self.clock = clock
+        self.fan = Fan()
+        self.commander = Commander(log)
+        self.commander.add("fan", self.fan)
+        self.rules = Rulebook(log, clock, self.commander)
+        reporter = Reporter(report, polled=True)
+        self.intake = Intake(
+            "air", Nothing(contracts.Settings()), reporter, self.rules, log, clock, BusThreads()
+        )
+
+    def see(self, at: float, **values: Value) -> None:
+        self.clock.now = at
+        self.intake.take([Reading(dict(values), at)])
+
+    async def events(self, *types: str) -> list[Event]:
+        await asyncio.sleep(0)  # commands begin in the next turn of the loop
+        await asyncio.sleep(0)
+        return [event for event in await history(self.log) if not types or event.type in types]
+
+
+@asynccontextmanager
+async def bench(
+    path: Path,
+    settings: threshold.Settings = HOT,
+    *,
+    start: float = 0.0,
+    outcome: RuleOutcome | None = None,
+    report: Report | None = None,
+) -> AsyncIterator[Bench]:
+    clock = VirtualClock(start)
+    log = EventLog(path / "events.db", eventlog.Settings(), clock)
+    await log.open([], "1.0")
+    made = Bench(log, clock, report or Report())
+    made.rules.add("too-hot", threshold.Rule(settings), outcome or RuleOutcome())
+    made.rules.restore()
+    try:
+        yield made
+    finally:
+        await log.close()
+
+
+async def test_the_log_has_cause_before_effect_with_value_limit_and_message(tmp_path: Path) -> None:
+    outcome = RuleOutcome(severity=Severity.CRITICAL, message="{rule}: {of}={value:.1f} {limit} ({severity})")
+    async with bench(tmp_path, outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        it.see(10, temperature=36.25)
+        it.see(20, temperature=33.0)
+        found = await it.events()
+        # What falls due at the moment of a reading comes before it.
+        types = (EventType.READING, EventType.ALARM_RAISED, EventType.READING, EventType.READING)
+        assert tuple(event.type for event in found) == (*types, EventType.ALARM_CLEARED)
+        alarm, cleared = found[1], found[4]
+        assert (alarm.source, alarm.time) == ("too-hot", it.clock.wall_at(10.0))
+        assert alarm.values == {
+            "severity": "critical", "of": "air.temperature", "value": 36.0, "limit": "above 35",
+            "message": "too-hot: air.temperature=36.0 above 35 (critical)",
+        }  # fmt: skip
+        assert cleared.values["duration"] == 10.0
+
+
+async def test_a_deadband_neither_hides_nor_delays_an_alarm_and_the_readings_that_matter_are_kept(
+    tmp_path: Path,
+) -> None:
+    instant = threshold.Settings(of="air.temperature", above=35.0)
+    async with bench(tmp_path, instant, report=Report(change=Change(1000.0), at_most=Duration(3600))) as it:
+        it.see(0, temperature=34.9)
+        it.see(1, temperature=34.95)
+        it.see(2, temperature=35.1)
+        it.see(3, temperature=34.9)
+        kept = [event.values.get("temperature") for event in await it.events(EventType.READING)]
+        assert kept == [34.9, 35.1, 34.9]
+        assert [e.type for e in await it.events(EventType.ALARM_RAISED, EventType.ALARM_CLEARED)] == [
+            EventType.ALARM_RAISED,
+            EventType.ALARM_CLEARED,
+        ]
+
+
+async def test_an_alarm_with_a_delay_is_raised_by_the_time_alone(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        it.see(0, temperature=36.0)
+        it.rules.on_time(9.9)
+        assert await it.events(EventType.ALARM_RAISED) == []
+        it.rules.on_time(10.0)
+        assert len(await it.events(EventType.ALARM_RAISED)) == 1
+        assert [alarm.rule for alarm in it.rules.alarms] == ["too-hot"]
+
+
+async def test_keep_time_gives_rules_the_time_without_any_reading(tmp_path: Path) -> None:
+    quick = threshold.Settings(of="air.temperature", above=35.0, for_=Duration(0.02))
+    async with bench(tmp_path, quick) as it:
+        task = asyncio.create_task(it.rules.keep_time())
+        it.see(0, temperature=36.0)
+        it.clock.now = 1.0
+        async with asyncio.timeout(5):
+            while not await it.events(EventType.ALARM_RAISED):
+                await asyncio.sleep(0.001)
+        task.cancel()
+
+
+async def test_an_output_is_set_and_released_without_any_network(tmp_path: Path) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}, otherwise=False))
+    async with bench(tmp_path, threshold.Settings(of="air.temperature", above=35.0), outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        await it.events()
+        it.see(1, temperature=30.0)
+        commands = await it.events(EventType.COMMAND, EventType.COMMAND_DONE)
+        assert it.fan.written == [1, 0]
+        assert [(e.type, e.values["value"], e.values["cause"]) for e in commands] == [
+            (EventType.COMMAND, 1, "too-hot"), (EventType.COMMAND_DONE, 1, "too-hot"),
+            (EventType.COMMAND, 0, "too-hot"), (EventType.COMMAND_DONE, 0, "too-hot"),
+        ]  # fmt: skip
+
+
+async def test_without_otherwise_the_output_stays_as_it_is(tmp_path: Path) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}))
+    async with bench(tmp_path, threshold.Settings(of="air.temperature", above=35.0), outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        it.see(1, temperature=30.0)
+        await it.events()
+        assert it.fan.written == [1]
+
+
+async def test_a_command_that_fails_is_an_event_and_is_given_again_when_the_output_is_back(
+    tmp_path: Path,
+) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}))
+    async with bench(tmp_path, threshold.Settings(of="air.temperature", above=35.0), outcome=outcome) as it:
+        it.fan.broken = True
+        it.see(0, temperature=36.0)
+        (failed,) = await it.events(EventType.COMMAND_FAILED)
+        assert failed.values["reason"] == "the relay board is gone"
+        it.fan.broken = False
+        it.commander.on_up("fan")
+        await it.events()
+        assert it.fan.written == [1]
+
+
+async def test_an_active_alarm_survives_a_restart_is_not_raised_twice_and_sets_its_output_again(
+    tmp_path: Path,
+) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}, otherwise=False))
+    instant = threshold.Settings(of="air.temperature", above=35.0)
+    async with bench(tmp_path, instant, outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        raised = it.rules.alarms
+    async with bench(tmp_path, instant, outcome=outcome, start=100.0) as it:
+        await it.events()
+        assert it.fan.written == [1]
+        assert it.rules.alarms == raised
+        it.see(101, temperature=37.0)
+        assert len(await it.events(EventType.ALARM_RAISED)) == 1
+        it.see(160, temperature=20.0)
+        (cleared,) = await it.events(EventType.ALARM_CLEARED)
+        assert cleared.values["duration"] == 160.0
+        assert it.rules.alarms == []
+    async with bench(tmp_path, instant, outcome=outcome, start=200.0) as it:
+        assert it.rules.alarms == []
+
+
+@pytest.mark.parametrize(("slept", "raised"), [(4.0, False), (6.0, True)])
+async def test_a_delay_goes_on_where_it_was_after_a_restart(
+    tmp_path: Path, slept: float, raised: bool
+) -> None:
+    async with bench(tmp_path) as it:
+        it.see(0, temperature=36.0)
+        it.clock.now = 5.0
+    async with bench(tmp_path, start=5.0 + slept - 0.001) as it:
+        it.rules.on_time(5.0 + slept)
+        assert bool(await it.events(EventType.ALARM_RAISED)) is raised
+
+
+async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_path: Path) -> None:
+    async with bench(tmp_path, threshold.Settings(of="air.temperature", above=35.0)) as it:
+        it.see(0, temperature=36.0)
+    clock = VirtualClock(10.0)
+    log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
+    await log.open([], "1.0")
+    Rulebook(log, clock, Commander(log)).restore()
+    (cleared,) = [e for e in await history(log) if e.type == EventType.ALARM_CLEARED]
+    assert (cleared.source, cleared.values["reason"]) == ("too-hot", "the rule was removed")
+    await log.close()
+
+
+# --- threshold ----------------------------------------------------------------------------------------------------------
+
+
+def transitions(
+    settings: threshold.Settings, readings: Sequence[tuple[float, Value]]
+) -> list[tuple[float, bool]]:
+    """Return when a rule raises (True) and clears (False), given the time before each reading."""
+    rule = threshold.Rule(settings)
+    found: list[tuple[float, bool]] = []
+
+    def note(at: float, verdict: contracts.Verdict | None) -> None:
+        if verdict is not None and verdict.transition is not None:
+            found.append((at, verdict.transition.active))
+
+    for at, value in readings:
+        if rule.deadline is not None and rule.deadline <= at:
+            deadline = rule.deadline
+            note(deadline, rule.on_time(deadline))
+        note(at, rule.on_reading(settings.of, value, at))
+    return found
+
+
+UP, DOWN = True, False
+
+
+@pytest.mark.parametrize(
+    ("settings", "readings", "expected"),
+    [
+        ({"above": 35.0}, [(0, 35), (1, 35.1), (2, 35)], [(1, UP), (2, DOWN)]),
+        ({"below": 5.0}, [(0, 5), (1, 4.9), (2, 5)], [(1, UP), (2, DOWN)]),
+        ({"above": 35.0, "clear": 33.0}, [(0, 36), (1, 34), (2, 33.1), (3, 33)], [(0, UP), (3, DOWN)]),
+        ({"below": 5.0, "clear": 7.0}, [(0, 4), (1, 6), (2, 7)], [(0, UP), (2, DOWN)]),
+        ({"inside": (1.0, 2.0)}, [(0, 0.9), (1, 1), (2, 2), (3, 2.1)], [(1, UP), (3, DOWN)]),
+        ({"outside": (1.0, 2.0)}, [(0, 1), (1, 0.9), (2, 1)], [(1, UP), (2, DOWN)]),
+        (
+            {"inside": (1.0, 2.0), "clear": (0.0, 3.0)},
+            [(0, 1), (1, 0.5), (2, 3), (3, 3.1)],
+            [(0, UP), (3, DOWN)],
+        ),
+        ({"outside": (0.0, 9.0), "clear": (2.0, 7.0)}, [(0, 10), (1, 8), (2, 7)], [(0, UP), (2, DOWN)]),
+        ({"above": 1.0, "for_": 5}, [(0, 2), (4, 2), (4.5, 0), (5, 2), (9, 2), (10, 2)], [(10, UP)]),
+        ({"above": 1.0, "for_": 5}, [(0, 2), (60, 0)], [(5, UP), (60, DOWN)]),
+        ({"above": 1.0, "clear_for": 5}, [(0, 2), (1, 0), (3, 2), (4, 0), (9, 0)], [(0, UP), (9, DOWN)]),
+        ({"above": 1.0}, [(0, None), (1, "text"), (2, 2), (3, None), (4, 0)], [(2, UP), (4, DOWN)]),
+        ({"above": 0.5}, [(0, 1), (1, 0)], [(0, UP), (1, DOWN)]),
+    ],
+)
+def test_a_threshold_raises_and_clears(
+    settings: dict[str, Any], readings: list[tuple[float, Value]], expected: list[tuple[float, bool]]
+) -> None:
+    for name in ("for_", "clear_for"):
+        if name in settings:
+            settings = {**settings, name: Duration(settings[name])}
+    assert transitions(threshold.Settings(of="a.b", **settings), readings) == expected
