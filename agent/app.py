@@ -19,6 +19,7 @@ from agent.clock import Clock, iso
 from agent.commander import Commander
 from agent.contracts import Backoff, Gateway, Output
 from agent.courier import Courier
+from agent.errors import ConfigError, Fault
 from agent.eventlog import EventLog
 from agent.events import Event, EventType
 from agent.intake import BusThreads, Intake
@@ -179,7 +180,11 @@ class App:
                     settings, device.simulate, seed
                 )
                 stack.push_async_callback(simulator.close)
-                settings = await simulator.open()
+                try:
+                    settings = await simulator.open()
+                except ValueError as error:
+                    path = f"devices.{device.name}.simulate"
+                    raise ConfigError([Fault(str(self._config.path), 0, 0, path, str(error))]) from error
             driver: Driver[Any] = registry.module("drivers", device.driver).Driver(settings)
             if isinstance(driver, Output):
                 self._commander.add(device.name, driver)

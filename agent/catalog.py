@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import structs
 
-from agent import registry, schema, wording
+from agent import registry
+from agent.config import schema, wording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,8 +20,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import app, catalog, config, console, schema
+from agent import app, catalog, config, console
 from agent.clock import Clock, from_iso
+from agent.config import schema
 from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import ConfigError, GatepostError

@@ -117,10 +117,13 @@ def number(value: float | bool) -> float | int:
     Raises:
         ValueError: It is not finite, so neither JSON nor SQLite could keep it.
     """
-    if isinstance(value, bool):
-        return int(value)
     if isinstance(value, int):
-        return value if -INT64_MAX <= value <= INT64_MAX else number(float(value))
+        if -INT64_MAX <= value <= INT64_MAX:
+            return int(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError("an integer of that size is no number that can be kept") from None
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number")
     return value

@@ -9,132 +9,41 @@ from __future__ import annotations
 import os
 import re
 import socket
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import yaml
 from msgspec import structs
 
-from agent import contracts, documents, eventlog, registry, reporter, wording
-from agent.decoding import Decoder, Entry, join
+from agent import contracts, eventlog, registry, reporter
+from agent.config import documents, wording
+from agent.config.decoding import Decoder, Entry, join
+from agent.config.model import (
+    DEVICE_KEYS,
+    FORWARD_KEYS,
+    NAME,
+    RESERVED,
+    SECTIONS,
+    TOP_KEYS,
+    BrokerSettings,
+    Config,
+    Device,
+    ForwardEntry,
+    RuleEntry,
+)
+from agent.config.variables import Variables
+from agent.config.wiring import Wiring
 from agent.errors import ConfigError, Fault
-from agent.variables import Variables
-from agent.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from types import ModuleType
 
     from yaml.error import Mark
 
-SECTIONS: Final = ("devices", "rules", "forward")
-TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
-DEVICE_KEYS: Final = ("driver", "report", "simulate", "description")
-FORWARD_KEYS: Final = ("encoding", "reconnect")
-NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]*"
-RESERVED: Final = ("agent", "alarm", "status", "command")
-"""Names that no device may have: MQTT topics use them."""
-
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
-
-
-class Device(msgspec.Struct, frozen=True):
-    """One entry under `devices:`.
-
-    Attributes:
-        name: Its name.
-        driver: The kind of driver.
-        settings: The driver's own settings.
-        report: Which of its readings are kept.
-        simulate: What shapes its simulation; None where `simulate: false` keeps the device real.
-        description: Free text.
-    """
-
-    name: str
-    driver: str
-    settings: contracts.Settings
-    report: reporter.Settings
-    simulate: contracts.Settings | None
-    description: str
-
-
-class RuleEntry(msgspec.Struct, frozen=True):
-    """One entry under `rules:`.
-
-    Attributes:
-        name: Its name.
-        kind: The kind of rule.
-        settings: The rule's own settings, its channels named in full.
-        outcome: What follows from it; its outputs are named in full.
-    """
-
-    name: str
-    kind: str
-    settings: contracts.Settings
-    outcome: contracts.RuleOutcome
-
-
-class ForwardEntry(msgspec.Struct, frozen=True):
-    """One entry under `forward:`.
-
-    Attributes:
-        name: Its name.
-        kind: The kind of forwarder.
-        settings: The forwarder's own settings.
-        encoding: The kind of encoding.
-        encoding_settings: The encoding's own settings.
-        reconnect: How long it waits before it tries again.
-    """
-
-    name: str
-    kind: str
-    settings: contracts.Settings
-    encoding: str
-    encoding_settings: contracts.Settings
-    reconnect: contracts.Backoff
-
-
-class BrokerSettings(contracts.Settings, frozen=True):
-    """What may be written under `broker:`, which runs an MQTT broker beside the agent.
-
-    Attributes:
-        host: The address that it listens on.
-        port: The port for MQTT 3.1.1.
-        port_v5: The port for MQTT 5.
-    """
-
-    host: str = "127.0.0.1"
-    port: Port = 1883
-    port_v5: Port = 1884
-
-    def __post_init__(self) -> None:
-        if self.port == self.port_v5:
-            raise ValueError(f"port and port_v5 are both {self.port}, expected two ports")
-
-
-class Config(msgspec.Struct, frozen=True):
-    """A whole configuration.
-
-    Attributes:
-        path: The main file.
-        gateway: The gateway's name.
-        devices: The devices by name.
-        rules: The rules by name.
-        forward: The forwarders by name.
-        log: The event log's settings.
-        broker: The embedded broker's settings, None where there is none.
-    """
-
-    path: Path
-    gateway: str
-    devices: dict[str, Device]
-    rules: dict[str, RuleEntry]
-    forward: dict[str, ForwardEntry]
-    log: eventlog.Settings
-    broker: BrokerSettings | None
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:

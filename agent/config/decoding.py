@@ -25,17 +25,18 @@ import msgspec
 import yaml
 from msgspec import structs
 
-from agent import quantities, wording
-from agent.documents import SECRET_TAG
+from agent import quantities
+from agent.config import wording
+from agent.config.documents import SECRET_TAG
+from agent.config.variables import MAX_SHOWN, plain
 from agent.errors import Fault
-from agent.variables import MAX_SHOWN, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from yaml.error import Mark
 
-    from agent.variables import Text, Variables
+    from agent.config.variables import Text, Variables
 
 INVALID: Final = object()
 """Stands for a value that could not be read; the fault is already collected."""

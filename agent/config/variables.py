@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import yaml
 
-from agent import documents
+from agent.config import documents
 from agent.errors import Fault
 from agent.events import INT64_MAX
 

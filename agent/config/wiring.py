@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import structs
 
-from agent import contracts, wording
-from agent.decoding import join
+from agent import contracts
+from agent.config import wording
+from agent.config.decoding import join
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from yaml.error import Mark
 
     from agent import reporter
-    from agent.decoding import Decoder
+    from agent.config.decoding import Decoder
 
     AnyDriver = contracts.Driver[Any] | contracts.BlockingDriver[Any]
 

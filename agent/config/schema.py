@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import msgspec
 from msgspec import structs
 
-from agent import config, contracts, eventlog, quantities, registry, reporter
-from agent.variables import plain
+from agent import contracts, eventlog, quantities, registry, reporter
+from agent.config import loading, model
+from agent.config.variables import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,7 +47,7 @@ _LIMITS: Final = {
     "pattern": "pattern",
 }
 _LENGTHS: Final = {"string": "Length", "array": "Items", "object": "Properties"}
-_NAMES: Final[Schema] = {"pattern": f"^{config.NAME}$"}
+_NAMES: Final[Schema] = {"pattern": f"^{model.NAME}$"}
 
 
 def schema() -> Schema:
@@ -58,11 +59,11 @@ def schema() -> Schema:
         "additionalProperties": False,
         "properties": {
             "gateway": {"type": "string", "description": "The gateway's name; by default the host's."},
-            "devices": _section("What is wired to the gateway, by name.", _device(), list(config.RESERVED)),
+            "devices": _section("What is wired to the gateway, by name.", _device(), list(model.RESERVED)),
             "rules": _section("What raises alarms and sets outputs, by name.", _rule()),
             "forward": _section("Where events are sent, by name.", _forwarder()),
             "log": _of_struct(eventlog.Settings) | {"description": "The durable record of events."},
-            "broker": _of_struct(config.BrokerSettings)
+            "broker": _of_struct(model.BrokerSettings)
             | {"description": "An MQTT broker to run beside the agent."},
         },
     }
@@ -121,7 +122,7 @@ def _device() -> Schema:
         own = _of_struct(module.Settings)
         simulate: Schema = {"type": "boolean"}
         if kind in simulators:
-            simulate = {"anyOf": [simulate, _of_struct(config.settings_of(simulators[kind]))]}
+            simulate = {"anyOf": [simulate, _of_struct(loading.settings_of(simulators[kind]))]}
         simulate |= {"description": "What shapes its simulation; false keeps it real."}
         own["properties"] = {"driver": {"const": kind}, **own["properties"], **common, "simulate": simulate}
         cases.append(
@@ -152,7 +153,7 @@ def _forwarder() -> Schema:
             {
                 "type": "object",
                 "properties": {
-                    kind: _of_struct(config.settings_of(module)) for kind, module in kinds.items()
+                    kind: _of_struct(loading.settings_of(module)) for kind, module in kinds.items()
                 },
                 "additionalProperties": False,
                 "minProperties": 1,
@@ -168,7 +169,7 @@ def _forwarder() -> Schema:
 
 def _one_kind(role: str, common: Schema) -> Schema:
     kinds = {
-        kind: _of_struct(config.settings_of(module)) | {"description": _summary(module)}
+        kind: _of_struct(loading.settings_of(module)) | {"description": _summary(module)}
         for kind, module in _modules(role)
     }
     return {
@@ -244,13 +245,13 @@ def _reference(cls: type) -> Schema:
 def _definitions() -> Schema:
     """Return the schemas of all quantities, and of all maps inside the settings of any kind."""
     roots: list[type[msgspec.Struct]] = [
-        config.BrokerSettings,
+        model.BrokerSettings,
         eventlog.Settings,
         reporter.Settings,
         contracts.RuleOutcome,
         contracts.Backoff,
     ]
-    roots += [config.settings_of(module) for role in registry.ROLES for _, module in _modules(role)]
+    roots += [loading.settings_of(module) for role in registry.ROLES for _, module in _modules(role)]
     found: dict[str, Schema] = {}
     waiting: list[Any] = [field.type for root in roots for field in structs.fields(root)]
     while waiting:

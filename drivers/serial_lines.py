@@ -1,0 +1,231 @@
+r"""Reads lines of text from a serial port: scales, meters, GPS receivers, Arduinos, anything that prints.
+
+USB adapters are `/dev/ttyUSB0` or `/dev/ttyACM0`; the names under `/dev/serial/by-id/` stay the same when several
+are plugged in. The UART on the header (TXD is GPIO14, RXD is GPIO15, 3.3 V only) is `/dev/serial0`, once the login
+console is off it. Each line becomes one reading, by one of four ways to parse it: `json`, `key_value`,
+`{csv: [temperature, humidity]}` or `{regex: '(?P<weight>[-\d.]+) kg'}`. A channel with a unit must be a number;
+other channels may hold text.
+
+A port is joined midway: what arrives within 50 ms of opening it up to the end of that line is dropped, and so is the
+first line if it cannot be parsed. All later lines that make no sense are counted, and kept as evidence.
+
+Sample::
+
+    devices:
+      scale:
+        driver: serial_lines
+        port: /dev/ttyUSB0
+        baud: 9600
+        parse: {regex: '(?P<weight>[-\d.]+) kg'}
+        units: {weight: kg}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import termios
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+import serial
+
+from agent import contracts
+from agent.errors import BadReading, Disconnected
+from agent.quantities import Duration, Size
+from drivers._lines import Lines
+from drivers._parsing import Parse, check_channel, parser
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.events import Reading
+
+_CHUNK: Final = 65_536
+_MIDWAY: Final = 0.05
+"""Text that arrives sooner after opening (s) began before: longer than any pause inside a line, USB delays included."""
+
+
+class Settings(contracts.Settings, frozen=True):
+    """What may be written beside `driver: serial_lines`.
+
+    Attributes:
+        port: The port, such as /dev/ttyUSB0 or a name under /dev/serial/by-id.
+        parse: How a line becomes values: json, key_value, {csv: [...]}, {key_value: {...}} or {regex: '...'}.
+        units: The unit by channel. A channel with a unit (also an empty one) must be a number.
+        baud: Bits per second.
+        bytesize: Data bits.
+        parity: none, even, odd, mark or space.
+        stopbits: Stop bits.
+        encoding: The encoding of the text.
+        max_line: A longer line is dropped and counted as bad.
+        silent_for: Open the port again where no good line came for so long; wait for ever where it is not said.
+        exclusive: Keep other programs from opening the port too.
+    """
+
+    port: str
+    parse: Literal["json", "key_value"] | Parse
+    units: dict[str, str] = msgspec.field(default_factory=dict)
+    baud: int = 9600
+    bytesize: Literal[5, 6, 7, 8] = 8
+    parity: Literal["none", "even", "odd", "mark", "space"] = "none"
+    stopbits: Literal[1, 2] = 1
+    encoding: str = "utf-8"
+    max_line: Size = Size(4096)
+    silent_for: Duration | None = None
+    exclusive: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no line could fit."""
+        if self.baud <= 0 or self.max_line <= 0:
+            raise ValueError("baud and max_line must be more than 0")
+        try:
+            newline = "\n".encode(codecs.lookup(self.encoding).name)
+        except LookupError:
+            raise ValueError(f"there is no encoding {self.encoding!r}") from None
+        if newline != b"\n":
+            raise ValueError(
+                f"lines in {self.encoding} cannot be told apart; use one such as utf-8 or latin-1"
+            )
+        known = self.parsing().channels()
+        for name in self.units:
+            check_channel(name)
+            if known is not None and name not in known:
+                raise ValueError(
+                    f"units names {name!r}, which parse does not give; it gives {', '.join(known)}"
+                )
+
+    def parsing(self) -> Parse:
+        """Return how a line becomes values, also where only a word is written."""
+        if isinstance(self.parse, Parse):
+            return self.parse
+        return Parse(json=True) if self.parse == "json" else Parse(key_value=True)
+
+    def claims(self) -> str:
+        """Return what only one device may use: the port."""
+        return self.port
+
+
+class Driver(contracts.Driver[Settings]):
+    """Waits for the port on the event loop and reads what has arrived: no thread, and no line is polled for."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._parse = parser(settings.parsing(), settings.units, settings.encoding)
+        self._serial: serial.Serial | None = None
+
+    def channels(self) -> Mapping[str, str] | None:
+        """Return the columns or groups with their units; None where the names come with the lines."""
+        names = self.settings.parsing().channels()
+        return None if names is None else {name: self.settings.units.get(name, "") for name in names}
+
+    async def open(self) -> None:
+        """Open the port; what it held from before is dropped."""
+        settings = self.settings
+        try:
+            self._serial = serial.Serial(
+                settings.port,
+                settings.baud,
+                settings.bytesize,
+                settings.parity[0].upper(),
+                settings.stopbits,
+                exclusive=settings.exclusive or None,
+            )
+        except (OSError, ValueError, termios.error) as error:
+            raise Disconnected(_cannot_open(settings.port, error)) from error
+        self._lines = Lines(self._parse, settings.max_line)
+        self._opened = self._heard = time.monotonic()
+        self._untouched = True
+
+    async def read(self) -> Sequence[Reading]:
+        """Return all lines that have arrived, as soon as there is one."""
+        if self._serial is None:
+            raise Disconnected(f"{self.settings.port} is not open")
+        pending = self._lines.pending
+        while not pending:
+            await self._receive(self._serial.fileno())
+        found = pending.popleft()
+        if isinstance(found, BadReading):
+            raise found
+        self._heard = time.monotonic()
+        return found
+
+    async def close(self) -> None:
+        """Close the port, if it is open."""
+        if self._serial is not None:
+            port, self._serial = self._serial, None
+            with contextlib.suppress(OSError):  # unplugged: there is nothing left to close
+                port.close()
+
+    async def _receive(self, fd: int) -> None:
+        """Wait until something arrives, and take it in."""
+        await self._readable(fd)
+        at = time.monotonic()
+        try:
+            data = os.read(fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Disconnected(f"{self.settings.port} is gone: unplugged? ({error.strerror})") from error
+        if not data:
+            raise Disconnected(f"{self.settings.port} is gone: unplugged, or read by another program too")
+        if self._untouched:
+            self._untouched = False
+            if at - self._opened < _MIDWAY:
+                self._lines.join_midway()
+        self._lines.feed(data, at)
+
+    async def _readable(self, fd: int) -> None:
+        """Wait until the port has something to say, but no longer than it may be silent."""
+        silent_for = self.settings.silent_for
+        loop = asyncio.get_running_loop()
+        arrived = asyncio.Event()
+        loop.add_reader(fd, arrived.set)
+        left = None if silent_for is None else self._heard + silent_for - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                await arrived.wait()
+        except TimeoutError:
+            raise Disconnected(
+                f"no line for {silent_for}: is the instrument on, and does it send at {self.settings.baud} baud?"
+            ) from None
+        finally:
+            loop.remove_reader(fd)
+
+
+def _cannot_open(port: str, error: Exception) -> str:
+    """Say why a port cannot be opened and what to do about it."""
+    cause = error.__context__ if isinstance(error.__context__, termios.error) else error
+    number = getattr(cause, "errno", None) or next(iter(cause.args), None)
+    if number == errno.ENOENT:
+        return f"there is no {port}: is it plugged in? `ls /dev/serial/by-id` lists the USB adapters that are"
+    if number in {errno.EACCES, errno.EPERM}:
+        group, user = _owners(port)
+        return f"cannot open {port}: permission denied; add the user to its group: sudo usermod -aG {group} {user}"
+    if number in {errno.EBUSY, errno.EAGAIN}:
+        return f"{port} is in use by another program; `sudo fuser -v {port}` names it"
+    if number in {errno.ENXIO, errno.ENODEV, errno.EIO}:
+        return f"{port} is not answering: was it unplugged just now?"
+    if number in {errno.ENOTTY, errno.EINVAL}:
+        return f"{port} is not a serial port"
+    return f"cannot open {port}: {error}"
+
+
+def _owners(port: str) -> tuple[str, str]:
+    """Return the group that a port belongs to and the user that we are."""
+    try:
+        group = grp.getgrgid(Path(port).stat().st_gid).gr_name
+    except (OSError, KeyError):
+        group = "dialout"
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = "gatepost"
+    return group, user

@@ -1,0 +1,146 @@
+"""What every driver must do, whatever it reads; each is opened on its own simulated device."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from contracts.devices import KINDS, configured, sample, simulated
+
+from agent import contracts, registry
+from agent.errors import Disconnected
+from agent.events import Quality, Reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from contracts.devices import Device
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+
+async def read_some(device: Device, looks: int = 2) -> list[Reading]:
+    readings: list[Reading] = []
+    for _ in range(looks):
+        await device.stir()
+        readings += await device.read()
+    return readings
+
+
+def test_it_has_the_names_that_the_registry_looks_for(kind: str) -> None:
+    module = registry.module("drivers", kind)
+    assert issubclass(module.Driver, contracts.Driver | contracts.BlockingDriver)
+    assert issubclass(module.Settings, contracts.Settings)
+    assert kind in registry.kinds("simulators"), f"{kind} has no simulator"
+
+
+def test_its_sample_names_it_and_is_a_configuration(kind: str, tmp_path: Path) -> None:
+    (device,) = yaml.safe_load(sample("drivers", kind))["devices"].values()
+    assert device["driver"] == kind
+    assert configured(kind, tmp_path).driver == kind
+
+
+def test_all_of_its_settings_are_documented(kind: str) -> None:
+    settings = registry.module("drivers", kind).Settings
+    for field in settings.__struct_encode_fields__:
+        assert f"\n        {field}: " in settings.__doc__.replace("_:", ":"), (
+            f"{kind}: {field} is not documented"
+        )
+
+
+def test_constructors_only_store(kind: str, tmp_path: Path) -> None:
+    settings = configured(kind, tmp_path).settings  # of the real device, which is not there
+    driver = registry.module("drivers", kind).Driver(settings)
+    assert driver.settings is settings
+    channels = driver.channels()
+    assert channels is None or all(isinstance(unit, str) for unit in channels.values())
+
+
+async def test_it_reads_values_that_a_channel_can_hold(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        await device.open()
+        readings = await read_some(device)
+        await device.close()
+    assert readings
+    for reading in readings:
+        assert isinstance(reading, Reading)
+        assert reading.values
+        for channel, value in reading.values.items():
+            assert value is None or type(value) in {int, float, str}, f"{channel} is {value!r}"
+            assert not isinstance(value, float) or math.isfinite(value)
+            if value is None:
+                assert reading.quality is not None
+                assert reading.quality[channel] is not Quality.GOOD
+
+
+async def test_its_channels_are_those_that_it_announces(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        announced = device.driver.channels()
+        await device.open()
+        for reading in await read_some(device):
+            assert announced is None or reading.values.keys() <= announced.keys()
+        assert device.driver.channels() == announced
+        await device.close()
+
+
+async def test_times_are_monotonic(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        await device.open()
+        times = [reading.at for reading in await read_some(device) if reading.at is not None]
+        await device.close()
+    assert times == sorted(times)
+    assert all(abs(at - asyncio.get_running_loop().time()) < 60 for at in times)
+
+
+async def test_closing_is_safe_before_opening_and_twice(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        await device.close()
+        await device.open()
+        await device.close()
+        await device.close()
+
+
+async def test_closing_is_safe_after_the_device_is_gone(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        await device.open()
+    await device.close()
+    with contextlib.suppress(Disconnected):  # it is gone, where opening it can tell that
+        await device.open()
+    await device.close()
+
+
+async def test_it_can_be_opened_again(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        for _ in range(3):
+            await device.open()
+            assert await read_some(device, looks=1)
+            await device.close()
+
+
+async def test_a_cancelled_read_loses_nothing_but_the_wait(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        await device.open()
+        await device.read()
+        if not device.driver.blocking:
+            waiting = asyncio.create_task(device.read())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])  # done or cancelled, as the device had something to say or not
+        await device.stir()
+        assert await device.read()
+        await device.close()
+
+
+async def test_an_output_refuses_what_it_cannot_do(kind: str, tmp_path: Path) -> None:
+    async with simulated(kind, tmp_path) as device:
+        if isinstance(device.driver, contracts.Output):
+            with pytest.raises(Disconnected):
+                await device.driver.write(next(iter(device.driver.channels() or {})), 1)
+            await device.open()
+            with pytest.raises(ValueError, match="no channel"):
+                await device.driver.write("no-such-channel", 1)
+            await device.close()
