@@ -270,7 +270,7 @@ def _json_scalar(name: str, value: object) -> Value:
     if isinstance(value, int):
         try:
             return number(value)
-        except OverflowError:
+        except ValueError:
             return None
     if value is None or isinstance(value, str):
         return value
