@@ -34,6 +34,10 @@ BACKLOG: Final = 500
 """Events read from the file at once."""
 
 
+STUCK: Final = 3
+"""Connections lost in a row with the same event first on its way, after which that event is named."""
+
+
 class _Flight:
     """A batch that was sent and is not acknowledged yet."""
 
@@ -87,6 +91,10 @@ class Courier:
         self._state = state
         self._lanes: list[_LaneReader] = []
         self._in_flight = 0
+        self._stuck = (
+            0,
+            0,
+        )  # the event that was first on its way when a connection was lost, and how often in a row
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
 
@@ -112,9 +120,23 @@ class Courier:
             finally:
                 stop_listening()
             if lost is not None:
+                self._notice_stuck()
                 raise lost
         finally:
             await self._forwarder.close()
+
+    def _notice_stuck(self) -> None:
+        """Name an event that may be why connections are lost: MQTT 3.1.1 has no other way to refuse one."""
+        first = next((reader.flights[0].batch[0] for reader in self._lanes if reader.flights), None)
+        if first is None:
+            return
+        self._stuck = (first.seq, self._stuck[1] + 1 if self._stuck[0] == first.seq else 1)
+        if self._stuck[1] == STUCK:
+            logger.warning(
+                "forwarder %s: event %s (%s of %s) was on its way each of the last %d times that the connection was lost; "
+                "if the far side refuses messages of its size, say so in the forwarder's settings (mqtt: max_packet)",
+                self.name, first.id, first.type, first.source, STUCK,
+            )  # fmt: skip
 
     async def drained(self) -> None:
         """Wait until everything in the log is delivered."""

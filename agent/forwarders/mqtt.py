@@ -34,7 +34,7 @@ from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
 from agent.events import Event, EventType
-from agent.quantities import Duration, Secret
+from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +117,7 @@ class Settings(contracts.Settings, frozen=True):
         tls: Use TLS; `{}` where the system trusts the broker's certificate.
         keepalive: A connection that is silent that long is given up.
         window: How many events may be on their way and not acknowledged yet.
+        max_packet: The largest message that the broker takes, where it speaks MQTT 3.1.1 and cannot say so itself.
         split: Publish each channel of a reading on a topic of its own.
         topics: Where events are published.
     """
@@ -130,6 +131,7 @@ class Settings(contracts.Settings, frozen=True):
     tls: Tls | None = None
     keepalive: Duration = Duration(30)
     window: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 100
+    max_packet: Size | None = None
     split: bool = False
     topics: Topics = Topics()
 
@@ -420,7 +422,10 @@ class Forwarder(contracts.Forwarder[Settings]):
         if client is not self._client or self._answer is None or self._answer.done():
             return
         self.window = min(self.settings.window, getattr(properties, "ReceiveMaximum", 65535))
-        self._largest = getattr(properties, "MaximumPacketSize", None)
+        said = getattr(properties, "MaximumPacketSize", None)
+        self._largest = min(
+            (limit for limit in (said, self.settings.max_packet) if limit is not None), default=None
+        )
         self._answer.set_result(reason)
 
     def _on_publish(self, client: paho.Client, _: Any, mid: int, reason: ReasonCode, __: Any) -> None:
