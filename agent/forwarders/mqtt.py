@@ -19,14 +19,12 @@ Sample::
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import ssl
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -34,6 +32,8 @@ from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
 from agent.events import Event, EventType
+from agent.forwarders._paho import Connection, Unspoken
+from agent.forwarders._tls import Tls
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
@@ -45,31 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE: Final = 10.0
-"""Seconds to wait for the broker to answer while connecting."""
-
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
-
-
-class Tls(contracts.Settings, frozen=True):
-    """TLS to the broker.
-
-    Attributes:
-        ca: File with the certificates to trust, PEM; the system's own where it is not said.
-        certificate: File with our own certificate, PEM, where the broker asks for one.
-        key: File with the private key of our certificate, PEM.
-        verify: false trusts any certificate: for a trial only.
-    """
-
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    verify: bool = True
-
-    def __post_init__(self) -> None:
-        if (self.certificate is None) is not (self.key is None):
-            raise ValueError("certificate and key are expected together")
 
 
 class Topics(contracts.Settings, frozen=True):
@@ -171,15 +148,15 @@ class _Batch:
         self.refused: list[int] = []
         self.reason = ""
 
-    def land(self) -> None:
-        """Note that one message is settled."""
-        self.missing -= 1
-        self.settle()
-
     def refuse(self, seq: int, reason: str) -> None:
         """Note that the broker will never take an event."""
         self.refused.append(seq)
         self.reason = reason
+
+    def lose(self) -> None:
+        """Note that the connection went before all was settled."""
+        if not self.done.done():
+            self.done.set_exception(Disconnected("the connection has ended"))
 
     def settle(self) -> None:
         """Tell the courier, where nothing is missing any more."""
@@ -191,29 +168,21 @@ class _Batch:
 
 
 class Forwarder(contracts.Forwarder[Settings]):
-    """One connection at a time; each begins with a fresh client, so nothing is left over from the last."""
+    """One connection at a time, each with a fresh client."""
 
     def __init__(self, settings: Settings, gateway: Gateway, encoding: Encoding[Any]) -> None:
         super().__init__(settings, gateway, encoding)
         self.window = settings.window
-        self._port = settings.port or (8883 if settings.tls is not None else 1883)
         self._version = (
             MQTTProtocolVersion.MQTTv311 if settings.version == "3.1.1" else MQTTProtocolVersion.MQTTv5
         )
-        self._client: paho.Client | None = None
-        self._connected = False
-        self._answer: asyncio.Future[Any] | None = None  # the broker's ReasonCode
-        self._lost: asyncio.Future[Any] | None = None  # why, as text
+        self._port = settings.port or (8883 if settings.tls is not None else 1883)
+        self._where = f"the broker {settings.host}:{self._port}"
+        self._connection: Connection | None = None
         self._waiting: dict[int, tuple[_Batch, int]] = {}  # by message id: the batch, and the event's seq
         self._largest: int | None = None
         self._topics: dict[tuple[str, str], str] = {}
         self._properties: dict[str, Properties] = {}
-        self._misc: asyncio.TimerHandle | None = None
-        self._writer_on = False
-
-    @property
-    def _address(self) -> str:
-        return f"{self.settings.host}:{self._port}"
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
@@ -223,117 +192,55 @@ class Forwarder(contracts.Forwarder[Settings]):
         Raises:
             Disconnected: The broker is not there, or refuses us.
         """
-        if self.settings.version != "auto" or self._version == MQTTProtocolVersion.MQTTv311:
+        try:
             await self._connect()
-        else:
+        except Unspoken as error:
+            if self.settings.version != "auto" or self._version == MQTTProtocolVersion.MQTTv311:
+                raise
+            self._version = MQTTProtocolVersion.MQTTv311
             try:
                 await self._connect()
-            except _Unspoken as error:
-                await self.close()
-                self._version = MQTTProtocolVersion.MQTTv311
-                try:
-                    await self._connect()
-                except Disconnected:
-                    self._version = MQTTProtocolVersion.MQTTv5
-                    raise
-                logger.info("%s speaks MQTT 3.1.1, not 5 (%s)", self._address, error)
+            except Disconnected:
+                self._version = MQTTProtocolVersion.MQTTv5
+                raise
+            logger.info("no MQTT 5, so 3.1.1: %s", error)
         if self.encoding.needs_attributes and self._version != MQTTProtocolVersion.MQTTv5:
             raise Disconnected(
-                f"the broker {self._address} does not speak MQTT 5, which cloudevents in binary mode needs; "
-                f"write mode: structured"
+                f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
-        self._publish(
-            self._topic(EventType.AGENT_STARTED, "agent", self.settings.topics.status), self._status("online")
-        )
+        self._publish(self._status_topic, self._status("online"))
         for start in range(0, len(state), self.window):
             await self.send(state[start : start + self.window])
 
     async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._answer, self._lost = loop.create_future(), loop.create_future()
-        client = self._client = self._new_client()
-        try:
-            # Looking up the name, connecting and TLS block, so not in the event loop.
-            await loop.run_in_executor(
-                None, client.connect, self.settings.host, self._port, round(self.settings.keepalive)
-            )
-        except (OSError, ValueError) as error:
-            raise Disconnected(self._explain(error)) from error
-        client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_socket_register_write
-        loop.add_reader(client.socket(), self._read)  # type: ignore[arg-type]  # it is connected
-        self._misc = loop.call_later(1, self._on_misc)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await asyncio.wait({self._answer, self._lost}, return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            raise Disconnected(
-                f"{self._address} did not answer within {PATIENCE:g} s; is it an MQTT broker?"
-            ) from None
-        if not self._answer.done():
-            raise _Unspoken(f"{self._address} closed the connection without an answer; does it expect TLS?")
-        reason = self._answer.result()
-        if reason.is_failure:
-            said = str(reason)
-            if said == "Unsupported protocol version":
-                raise _Unspoken(f"the broker {self._address} does not speak this version of MQTT")
-            who = f"user {self.settings.username!r}" if self.settings.username else "us without a user name"
-            raise Disconnected(
-                f"the broker {self._address} refuses {who}: {said.lower()}; check username, password and client_id"
-            )
-        self._connected = True
+        if self._connection is not None:
+            self._connection.close()
+        connection = self._connection = Connection(self._client(), self._where, self._on_settled)
+        await connection.open(self.settings.host, self._port, round(self.settings.keepalive))
+        connection.lost.add_done_callback(self._on_lost)
+        self.window = min(self.settings.window, connection.receive_maximum)
+        limits = [limit for limit in (connection.largest, self.settings.max_packet) if limit is not None]
+        self._largest = min(limits, default=None)
 
-    def _new_client(self) -> paho.Client:
-        five = self._version == MQTTProtocolVersion.MQTTv5
+    def _client(self) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self.settings.client_id or f"gatepost-{self.gateway.name}",
-            clean_session=None if five else True,
+            clean_session=None if self._version == MQTTProtocolVersion.MQTTv5 else True,
             protocol=self._version,
         )
-        client.connect_timeout = PATIENCE
         client.max_inflight_messages_set(0)  # the courier keeps the window
         client.max_queued_messages_set(0)
         if self.settings.username is not None:
             client.username_pw_set(self.settings.username, self.settings.password)
         if self.settings.tls is not None:
-            client.tls_set_context(self._tls(self.settings.tls))
-        status = self._topic(EventType.AGENT_STARTED, "agent", self.settings.topics.status)
-        client.will_set(status, self._status("offline"), qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
+            client.tls_set_context(self.settings.tls.context())
+        client.will_set(self._status_topic, self._status("offline"), qos=1, retain=True)
         return client
 
-    def _tls(self, tls: Tls) -> ssl.SSLContext:
-        try:
-            context = ssl.create_default_context(cafile=tls.ca)
-        except (OSError, ssl.SSLError) as error:
-            raise Disconnected(f"tls.ca: cannot read certificates from {tls.ca}: {error}") from error
-        if tls.certificate is not None:
-            try:
-                context.load_cert_chain(tls.certificate, tls.key)
-            except (OSError, ssl.SSLError) as error:
-                raise Disconnected(
-                    f"tls.certificate: cannot use {tls.certificate} with the key {tls.key}: {error}"
-                ) from error
-        if not tls.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-    def _explain(self, error: Exception) -> str:
-        """Say what is wrong and what to do about it."""
-        where = f"the broker {self._address}"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"{where} shows a certificate that is not trusted: {error.verify_message}; check tls.ca, host and the clock"
-        if isinstance(error, ssl.SSLError):
-            return f"TLS with {where} failed: {error.reason or error}; is it a TLS port, and does it want our certificate?"
-        if isinstance(error, ConnectionRefusedError):
-            return f"{where} refuses connections; is it running, and is the port right?"
-        if isinstance(error, TimeoutError):
-            return f"{where} does not answer; check the network and the host"
-        return f"cannot reach {where}: {error}"
+    @property
+    def _status_topic(self) -> str:
+        return self._topic(EventType.AGENT_STARTED, "agent", self.settings.topics.status)
 
     def _status(self, state: str) -> bytes:
         said = {
@@ -342,49 +249,48 @@ class Forwarder(contracts.Forwarder[Settings]):
             "version": self.gateway.version,
             "run": self.gateway.run,
         }
-        return msgspec.json.encode({**said, "since": iso(Clock().wall())} if state != "offline" else said)
+        if state != "offline":  # the broker says that for us, nobody knows when
+            said["since"] = iso(Clock().wall())
+        return msgspec.json.encode(said)
 
     # --- sending --------------------------------------------------------------------------------------------------
 
     def send(self, batch: Sequence[Event]) -> asyncio.Future[None]:
         """Publish a batch at QoS 1 and return without waiting."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._connected:
-            done.set_exception(Disconnected("not connected"))
-            return done
-        flight = _Batch(done)
+        flight = _Batch(asyncio.get_running_loop().create_future())
+        if self._connection is None or not self._connection.is_up:
+            flight.lose()
+            return flight.done
         for event in batch:
-            if self.settings.split and event.type == EventType.READING and len(event.values) > 1:
+            if self.settings.split and event.type == EventType.READING:
                 for part in _split(event):
                     self._send_one(flight, part)
             else:
                 self._send_one(flight, event)
         flight.settle()
-        return done
+        return flight.done
 
     def _send_one(self, flight: _Batch, event: Event) -> None:
         message = self.encoding.encode(event)
         topic = self._topics.get((event.type, event.source)) or self._topic_of(event)
-        if self._largest is not None and len(message.payload) + len(topic) > self._largest - FIXED_HEADER:
-            size = _size(topic, message)
-            if size > self._largest:
-                flight.refuse(
-                    event.seq, f"{size} bytes are more than the {self._largest} that the broker takes"
-                )
-                return
-        retain = event.type in _RETAINED
-        info = self._publish(topic, message.payload, self._properties_of(message), retain=retain)
-        if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+        if self._largest is not None and (size := _size(topic, message)) > self._largest:
+            flight.refuse(event.seq, f"{size} bytes are more than the {self._largest} that the broker takes")
+            return
+        mid = self._publish(
+            topic, message.payload, self._properties_of(message), retain=event.type in _RETAINED
+        )
+        if mid is None:
+            flight.lose()
+        else:
             flight.missing += 1
-            self._waiting[info.mid] = (flight, event.seq)
-        elif not flight.done.done():
-            flight.done.set_exception(Disconnected(str(paho.error_string(info.rc))))
+            self._waiting[mid] = (flight, event.seq)
 
     def _publish(
         self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = True
-    ) -> paho.MQTTMessageInfo:
-        assert self._client is not None  # noqa: S101 -- only called between connect and close
-        return self._client.publish(topic, payload, 1, retain, properties)
+    ) -> int | None:
+        return (
+            self._connection.publish(topic, payload, properties, retain=retain) if self._connection else None
+        )
 
     def _properties_of(self, message: Message) -> Properties | None:
         if self._version != MQTTProtocolVersion.MQTTv5:
@@ -414,81 +320,20 @@ class Forwarder(contracts.Forwarder[Settings]):
     def _topic(self, kind: str, source: str, template: str, channel: str = "") -> str:
         return template.format(gateway=self.gateway.name, source=source, channel=channel, type=kind)
 
-    # --- what paho tells us ---------------------------------------------------------------------------------------
+    # --- what the connection tells us -----------------------------------------------------------------------------
 
-    def _on_connect(
-        self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        if client is not self._client or self._answer is None or self._answer.done():
-            return
-        self.window = min(self.settings.window, getattr(properties, "ReceiveMaximum", 65535))
-        said = getattr(properties, "MaximumPacketSize", None)
-        self._largest = min(
-            (limit for limit in (said, self.settings.max_packet) if limit is not None), default=None
-        )
-        self._answer.set_result(reason)
-
-    def _on_publish(self, client: paho.Client, _: Any, mid: int, reason: ReasonCode, __: Any) -> None:
-        if client is not self._client:
-            return
+    def _on_settled(self, mid: int, reason: ReasonCode) -> None:
         flight, seq = self._waiting.pop(mid, (None, 0))
         if flight is not None:
             if reason.is_failure:
                 flight.refuse(seq, f"the broker says: {str(reason).lower()}")
-            flight.land()
+            flight.missing -= 1
+            flight.settle()
 
-    def _on_disconnect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
-        if client is self._client:
-            self._lose(str(reason).lower())
-
-    def _on_socket_close(self, client: paho.Client, _: Any, sock: Any) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ValueError, OSError):
-            loop.remove_reader(sock)
-            loop.remove_writer(sock)
-        if client is self._client:
-            self._writer_on = False
-
-    def _on_socket_register_write(self, _: paho.Client, __: Any, ___: Any) -> None:
-        # All that is published in this turn of the loop leaves in one go.
-        asyncio.get_running_loop().call_soon(self._write)
-
-    # --- driving paho ---------------------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        client = self._client
-        if client is None:
-            return
-        client.loop_read()
-        # What TLS has already decrypted wakes no selector.
-        while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
-            client.loop_read()
-
-    def _write(self) -> None:
-        client = self._client
-        if client is None or (sock := client.socket()) is None:
-            return
-        client.loop_write()
-        if client.want_write() is not self._writer_on and client.socket() is not None:
-            self._writer_on = not self._writer_on
-            loop = asyncio.get_running_loop()
-            if self._writer_on:
-                loop.add_writer(sock, self._write)
-            else:
-                loop.remove_writer(sock)
-
-    def _on_misc(self) -> None:
-        """Let paho send its pings and notice a silent broker."""
-        if self._client is not None:
-            self._client.loop_misc()
-            self._misc = asyncio.get_running_loop().call_later(1, self._on_misc)
-
-    # --- the end of a connection ----------------------------------------------------------------------------------
-
-    def _lose(self, reason: str) -> None:
-        self._connected = False
-        if self._lost is not None and not self._lost.done():
-            self._lost.set_result(reason)
+    def _on_lost(self, _: asyncio.Future[str]) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for flight, _seq in waiting.values():
+            flight.lose()
 
     async def wait_lost(self) -> None:
         """Wait until the connection is lost, then raise.
@@ -496,41 +341,25 @@ class Forwarder(contracts.Forwarder[Settings]):
         Raises:
             Disconnected: Always.
         """
-        assert self._lost is not None  # noqa: S101 -- only called after connect
-        reason = await asyncio.shield(self._lost)
-        raise Disconnected(f"the connection to the broker {self._address} was lost: {reason}")
+        assert self._connection is not None  # noqa: S101 -- only called after connect
+        reason = await asyncio.shield(self._connection.lost)
+        raise Disconnected(f"the connection to {self._where} was lost: {reason}")
 
     async def close(self) -> None:
         """Say that we stopped, where there is a connection, and end it."""
-        client = self._client
-        if client is not None and self._connected:
-            flight = _Batch(asyncio.get_running_loop().create_future())
-            status = self._topic(EventType.AGENT_STARTED, "agent", self.settings.topics.status)
-            info = self._publish(status, self._status("stopped"))
-            flight.missing = 1
-            self._waiting[info.mid] = (flight, 0)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1):
-                    await asyncio.wait(
-                        [flight.done, self._lost or flight.done], return_when=asyncio.FIRST_COMPLETED
-                    )
-            client.disconnect()
-            client.loop_write()
-        self._connected = False
-        if self._misc is not None:
-            self._misc.cancel()
-        if client is not None and (sock := client.socket()) is not None:
-            self._on_socket_close(client, None, sock)
-            sock.close()
-        self._client = None
-        waiting, self._waiting = self._waiting, {}
-        for flight, _ in waiting.values():
-            if not flight.done.done():
-                flight.done.set_exception(Disconnected("the connection has ended"))
-
-
-class _Unspoken(Disconnected):
-    """The broker does not speak this version of MQTT, or no MQTT at all."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if connection.is_up:
+            mid = connection.publish(self._status_topic, self._status("stopped"), None, retain=True)
+            if mid is not None:
+                farewell = _Batch(asyncio.get_running_loop().create_future())
+                farewell.missing = 1
+                self._waiting[mid] = (farewell, 0)
+                ends: set[asyncio.Future[Any]] = {farewell.done, connection.lost}
+                await asyncio.wait(ends, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+                farewell.done.cancel()
+        connection.close()
 
 
 _RETAINED: Final = frozenset({EventType.ALARM_RAISED, EventType.ALARM_CLEARED, EventType.DEVICE_ABOUT})

@@ -1,0 +1,185 @@
+"""One connection of paho-mqtt, driven by the agent's own event loop: no thread, and nothing left over for the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from typing import TYPE_CHECKING, Any, Final
+
+from paho.mqtt.enums import MQTTErrorCode
+
+from agent.errors import Disconnected
+from agent.forwarders._tls import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import paho.mqtt.client as paho
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+PATIENCE: Final = 10.0
+"""Seconds to wait for the broker to answer while connecting."""
+
+MISC_EVERY: Final = 1.0
+"""Seconds between looks at whether a ping is due, or was not answered."""
+
+
+class Unspoken(Disconnected):
+    """The far side does not speak this version of MQTT, or no MQTT at all."""
+
+
+class Connection:
+    """From `open` to `close`, or until it is lost.
+
+    Attributes:
+        lost: Done, with the reason as text, when the connection is lost.
+        receive_maximum: How many messages the broker takes before it has acknowledged the first (MQTT 5.0, 3.2.2.3.3).
+        largest: The largest packet that the broker takes, in bytes, where it says so (MQTT 5.0, 3.2.2.3.6).
+    """
+
+    def __init__(
+        self, client: paho.Client, where: str, on_settled: Callable[[int, ReasonCode], None]
+    ) -> None:
+        """Store what it is made of.
+
+        Args:
+            client: Configured, not connected.
+            where: The broker, for messages, such as `the broker site:1883`.
+            on_settled: Called with the message id and the broker's reason for each message that it has settled.
+        """
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.receive_maximum = 65535
+        self.largest: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._client = client
+        self._where = where
+        self._on_settled = on_settled
+        self._answer: asyncio.Future[Any] = self._loop.create_future()  # the broker's ReasonCode
+        self._misc: asyncio.TimerHandle | None = None
+        self._is_writing = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether messages may be published."""
+        return self._answer.done() and not self.lost.done()
+
+    async def open(self, host: str, port: int, keepalive: int) -> None:
+        """Connect and wait for the broker's answer.
+
+        Args:
+            host: Name or address.
+            port: TCP port.
+            keepalive: Seconds after which a silent connection is given up.
+
+        Raises:
+            Unspoken: It may be worth while to try another version of MQTT.
+            Disconnected: The broker is not there, or refuses us.
+        """
+        client = self._client
+        client.connect_timeout = PATIENCE
+        client.on_connect = self._on_connect
+        try:
+            # Looking up the name, connecting and TLS block, so not in the event loop.
+            await self._loop.run_in_executor(None, client.connect, host, port, keepalive)
+        except (OSError, ValueError) as error:
+            raise Disconnected(explain(error, self._where)) from error
+        if (sock := client.socket()) is None:
+            raise Unspoken(f"{self._where} closed the connection at once")
+        # Only now that the thread is done: all callbacks come in the event loop.
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_socket_register_write
+        self._loop.add_reader(sock, self._read)
+        self._misc = self._loop.call_later(MISC_EVERY, self._on_misc)
+        await asyncio.wait({self._answer, self.lost}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        if self.lost.done():
+            raise Unspoken(f"{self._where} closed the connection without an answer; does it expect TLS?")
+        if not self._answer.done():
+            raise Disconnected(f"{self._where} did not answer within {PATIENCE:g} s; is it an MQTT broker?")
+        reason = self._answer.result()
+        if str(reason) == "Unsupported protocol version":
+            raise Unspoken(f"{self._where} does not speak this version of MQTT")
+        if reason.is_failure:
+            raise Disconnected(
+                f"{self._where} refuses us: {str(reason).lower()}; check username, password and client_id"
+            )
+
+    def publish(
+        self, topic: str, payload: bytes, properties: Properties | None, *, retain: bool
+    ) -> int | None:
+        """Publish at QoS 1 and return the message id, or None where the connection is lost."""
+        info = self._client.publish(topic, payload, 1, retain, properties)
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def close(self) -> None:
+        """End the connection; cleanly, without our will, where it is up. May be called at any time."""
+        if self.is_up:
+            self._client.disconnect()
+            self._client.loop_write()
+        if self._misc is not None:
+            self._misc.cancel()
+        if (sock := self._client.socket()) is not None:
+            self._forget(sock)
+            sock.close()
+        self._lose("closed")
+
+    def _lose(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    # --- driving paho ---------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        # What TLS has already decrypted wakes no selector.
+        while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
+            self._client.loop_read()
+
+    def _write(self) -> None:
+        client = self._client
+        if client.socket() is None:
+            return
+        client.loop_write()
+        sock = client.socket()
+        if sock is not None and client.want_write() is not self._is_writing:
+            self._is_writing = not self._is_writing
+            if self._is_writing:
+                self._loop.add_writer(sock, self._write)
+            else:
+                self._loop.remove_writer(sock)
+
+    def _on_misc(self) -> None:
+        self._client.loop_misc()
+        self._misc = self._loop.call_later(MISC_EVERY, self._on_misc)
+
+    def _forget(self, sock: Any) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+        self._is_writing = False
+
+    # --- what paho tells us ---------------------------------------------------------------------------------------
+
+    def _on_connect(
+        self, _: Any, __: Any, ___: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", self.receive_maximum)
+        self.largest = getattr(properties, "MaximumPacketSize", None)
+        if not self._answer.done():
+            self._answer.set_result(reason)
+
+    def _on_publish(self, _: Any, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
+        self._on_settled(mid, reason)
+
+    def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
+        self._lose(str(reason).lower())
+
+    def _on_socket_close(self, _: Any, __: Any, sock: Any) -> None:
+        self._forget(sock)
+
+    def _on_socket_register_write(self, _: Any, __: Any, ___: Any) -> None:
+        # All that is published in this turn of the loop leaves in one go.
+        self._loop.call_soon(self._write)
