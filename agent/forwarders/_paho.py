@@ -95,16 +95,17 @@ class Connection:
         self._loop.add_reader(sock, self._read)
         self._misc = self._loop.call_later(MISC_EVERY, self._on_misc)
         await asyncio.wait({self._answer, self.lost}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        if self.lost.done():
-            raise Unspoken(f"{self._where} closed the connection without an answer; does it expect TLS?")
         if not self._answer.done():
+            if self.lost.done():
+                raise Unspoken(f"{self._where} closed the connection without an answer; does it expect TLS?")
             raise Disconnected(f"{self._where} did not answer within {PATIENCE:g} s; is it an MQTT broker?")
         reason = self._answer.result()
         if str(reason) == "Unsupported protocol version":
             raise Unspoken(f"{self._where} does not speak this version of MQTT")
         if reason.is_failure:
+            who = f"user {client.username!r}" if client.username else "us without a user name"
             raise Disconnected(
-                f"{self._where} refuses us: {str(reason).lower()}; check username, password and client_id"
+                f"{self._where} refuses {who}: {str(reason).lower()}; check username, password and client_id"
             )
 
     def publish(
