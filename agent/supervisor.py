@@ -48,6 +48,7 @@ class Part:
         self.since = clock.monotonic()
         self.tries = 0
         self.was_down = False
+        self._said: set[str] = set()
         self._clock = clock
         self._on_change = on_change
 
@@ -67,9 +68,11 @@ class Part:
         if self.health is not Health.DOWN:
             logger.warning("%s is down: %s; trying again", self, reason)
             self._become(Health.DOWN, reason)
-        elif reason != self.reason:
+            self._said = {reason}
+        elif reason not in self._said:  # each reason is said once an outage, also where two take turns
             logger.warning("%s is still down: %s", self, reason)
-            self.reason = reason
+            self._said.add(reason)
+        self.reason = reason
 
     def _become(self, health: Health, reason: str) -> None:
         lasted = self._clock.monotonic() - self.since

@@ -40,7 +40,12 @@ class Connection:
     """
 
     def __init__(
-        self, client: paho.Client, where: str, on_settled: Callable[[int, ReasonCode], None]
+        self,
+        client: paho.Client,
+        where: str,
+        on_settled: Callable[[int, ReasonCode], None],
+        *,
+        uses_tls: bool,
     ) -> None:
         """Store what it is made of.
 
@@ -48,6 +53,7 @@ class Connection:
             client: Configured, not connected.
             where: The broker, for messages, such as `the broker site:1883`.
             on_settled: Called with the message id and the broker's reason for each message that it has settled.
+            uses_tls: Whether the client is configured for TLS.
         """
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.receive_maximum = 65535
@@ -56,6 +62,7 @@ class Connection:
         self._client = client
         self._where = where
         self._on_settled = on_settled
+        self._uses_tls = uses_tls
         self._answer: asyncio.Future[Any] = self._loop.create_future()  # the broker's ReasonCode
         self._misc: asyncio.TimerHandle | None = None
         self._is_writing = False
@@ -64,6 +71,12 @@ class Connection:
     def is_up(self) -> bool:
         """Whether messages may be published."""
         return self._answer.done() and not self.lost.done()
+
+    @property
+    def _silence(self) -> str:
+        """What to say of a broker that closes the connection instead of answering."""
+        wants = "a certificate of ours that it trusts (tls.certificate)" if self._uses_tls else "TLS"
+        return f"{self._where} closed the connection without an answer; does it expect {wants}?"
 
     async def open(self, host: str, port: int, keepalive: int) -> None:
         """Connect and wait for the broker's answer.
@@ -86,7 +99,7 @@ class Connection:
         except (OSError, ValueError) as error:
             raise Disconnected(explain(error, self._where)) from error
         if (sock := client.socket()) is None:
-            raise Unspoken(f"{self._where} closed the connection at once")
+            raise Unspoken(self._silence)
         # Only now that the thread is done: all callbacks come in the event loop.
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -97,7 +110,7 @@ class Connection:
         await asyncio.wait({self._answer, self.lost}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         if not self._answer.done():
             if self.lost.done():
-                raise Unspoken(f"{self._where} closed the connection without an answer; does it expect TLS?")
+                raise Unspoken(self._silence)
             raise Disconnected(f"{self._where} did not answer within {PATIENCE:g} s; is it an MQTT broker?")
         reason = self._answer.result()
         if str(reason) == "Unsupported protocol version":

@@ -63,6 +63,8 @@ def explain(error: Exception, where: str) -> str:
         return f"TLS with {where} failed: {error.reason or error}; is it a TLS port, and does it want our certificate?"
     if isinstance(error, ConnectionRefusedError):
         return f"{where} refuses connections; is it running, and is the port right?"
+    if isinstance(error, ConnectionResetError):
+        return f"{where} resets the connection; is one side TLS and the other not?"
     if isinstance(error, TimeoutError):
         return f"{where} does not answer; check the network and the host"
     return f"cannot reach {where}: {error}"

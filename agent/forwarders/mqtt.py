@@ -215,7 +215,9 @@ class Forwarder(contracts.Forwarder[Settings]):
     async def _connect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        connection = self._connection = Connection(self._client(), self._where, self._on_settled)
+        uses_tls = self.settings.tls is not None
+        connection = Connection(self._client(), self._where, self._on_settled, uses_tls=uses_tls)
+        self._connection = connection
         await connection.open(self.settings.host, self._port, round(self.settings.keepalive))
         connection.lost.add_done_callback(self._on_lost)
         self.window = min(self.settings.window, connection.receive_maximum)
