@@ -120,6 +120,8 @@ class Driver(contracts.Driver[Settings]):
         super().__init__(settings)
         self._parse = parser(settings.parsing(), settings.units, settings.encoding)
         self._serial: serial.Serial | None = None
+        self._arrived = asyncio.Event()
+        self._is_listening = False
 
     def channels(self) -> Mapping[str, str] | None:
         """Return the columns or groups with their units; None where the names come with the lines."""
@@ -143,6 +145,9 @@ class Driver(contracts.Driver[Settings]):
         self._lines = Lines(self._parse, settings.max_line)
         self._opened = self._heard = time.monotonic()
         self._untouched = True
+        self._lost: Disconnected | None = None
+        self._arrived.clear()
+        self._listen()
 
     async def read(self) -> Sequence[Reading]:
         """Return all lines that have arrived, as soon as there is one."""
@@ -150,7 +155,12 @@ class Driver(contracts.Driver[Settings]):
             raise Disconnected(f"{self.settings.port} is not open")
         pending = self._lines.pending
         while not pending:
-            await self._receive(self._serial.fileno())
+            if self._lost is not None:
+                raise self._lost
+            if not self._is_listening:
+                self._listen()
+            self._arrived.clear()
+            await self._wait_arrived()
         found = pending.popleft()
         if isinstance(found, BadReading):
             raise found
@@ -160,44 +170,61 @@ class Driver(contracts.Driver[Settings]):
     async def close(self) -> None:
         """Close the port, if it is open."""
         if self._serial is not None:
+            self._stop_listening()
             port, self._serial = self._serial, None
             with contextlib.suppress(OSError):  # unplugged: there is nothing left to close
                 port.close()
 
-    async def _receive(self, fd: int) -> None:
-        """Wait until something arrives, and take it in."""
-        await self._readable(fd)
+    def _listen(self) -> None:
+        if self._serial is not None:
+            asyncio.get_running_loop().add_reader(self._serial.fileno(), self._on_readable)
+            self._is_listening = True
+
+    def _stop_listening(self) -> None:
+        if self._serial is not None and self._is_listening:
+            asyncio.get_running_loop().remove_reader(self._serial.fileno())
+            self._is_listening = False
+
+    def _on_readable(self) -> None:
+        """Take in what has arrived; while the last of it is not taken, leave it to the kernel's buffer."""
+        if self._serial is None or self._lines.pending:
+            self._stop_listening()
+            return
         at = time.monotonic()
+        port = self.settings.port
         try:
-            data = os.read(fd, _CHUNK)
+            data = os.read(self._serial.fileno(), _CHUNK)
+            if not data:
+                self._lost = Disconnected(f"{port} is gone: unplugged, or read by another program too")
         except BlockingIOError:
             return
         except OSError as error:
-            raise Disconnected(f"{self.settings.port} is gone: unplugged? ({error.strerror})") from error
-        if not data:
-            raise Disconnected(f"{self.settings.port} is gone: unplugged, or read by another program too")
-        if self._untouched:
-            self._untouched = False
-            if at - self._opened < _MIDWAY:
-                self._lines.join_midway()
-        self._lines.feed(data, at)
+            self._lost = Disconnected(f"{port} is gone: unplugged? ({error.strerror})")
+        if self._lost is not None:
+            self._stop_listening()
+        else:
+            if self._untouched:
+                self._untouched = False
+                if at - self._opened < _MIDWAY:
+                    self._lines.join_midway()
+            self._lines.feed(data, at)
+            if not self._lines.pending:
+                return  # not a whole line yet
+        self._arrived.set()
 
-    async def _readable(self, fd: int) -> None:
-        """Wait until the port has something to say, but no longer than it may be silent."""
+    async def _wait_arrived(self) -> None:
+        """Wait until there is something to return, but no longer than the device may be silent."""
         silent_for = self.settings.silent_for
-        loop = asyncio.get_running_loop()
-        arrived = asyncio.Event()
-        loop.add_reader(fd, arrived.set)
-        left = None if silent_for is None else self._heard + silent_for - time.monotonic()
+        if silent_for is None:
+            await self._arrived.wait()
+            return
         try:
-            async with asyncio.timeout(left):
-                await arrived.wait()
+            async with asyncio.timeout(self._heard + silent_for - time.monotonic()):
+                await self._arrived.wait()
         except TimeoutError:
             raise Disconnected(
                 f"no line for {silent_for}: is the instrument on, and does it send at {self.settings.baud} baud?"
             ) from None
-        finally:
-            loop.remove_reader(fd)
 
 
 def _cannot_open(port: str, error: Exception) -> str:

@@ -88,6 +88,6 @@ class Encoding(contracts.Encoding[Settings]):
             if kind == EventType.READING:
                 quality = {name: Quality(said) for name, said in data.get("quality", {}).items()} or None
                 return Event(run, seq, kind, source, time, data["values"], quality)
-        except KeyError as error:
-            raise ValueError(f"this is not a CloudEvent of gatepost: it has no {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"this is not a CloudEvent of gatepost: {error!r}") from error
         return Event(run, seq, kind, source, time, data)

@@ -75,7 +75,7 @@ class Encoding(contracts.Encoding[Settings]):
                 quality = {name: Quality(said) for name, said in body.get("quality", {}).items()} or None
                 return Event(run, seq, EventType.READING, body["device"], time, body["values"], quality)
             kind, source = body.pop("type"), body.pop("source")
-        except KeyError as error:
-            raise ValueError(f"this is not an event: it has no {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"this is not an event: {error!r}") from error
         facts: dict[str, Value] = body
         return Event(run, seq, kind, source, time, facts)
