@@ -14,11 +14,8 @@ So a power cut costs no alarm, and at most the last second of readings not yet d
 from __future__ import annotations
 
 import asyncio
-import bisect
 import contextlib
-import fcntl
 import logging
-import os
 import sqlite3
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from agent import contracts
 from agent.errors import GatepostError
 from agent.events import Event, EventType, Lane, lane_of
-from agent.eventstore import EventStore, LogInUse, set_aside
+from agent.eventstore import EventStore, lock, set_aside
 from agent.quantities import Duration, Size
+from agent.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +57,6 @@ LOOK_EVERY: Final = 0.25
 RETENTION_EVERY: Final = 60.0
 """Seconds between looks for events that may go."""
 
-_seq = attrgetter("seq")
 _T = TypeVar("_T")
 
 
@@ -77,32 +74,6 @@ class Settings(contracts.Settings, frozen=True):
     commit: Duration = Duration(1)
     retain: Duration = Duration(7 * 86_400)
     max_size: Size = Size(512 * 1024**2)
-
-
-class _Tail:
-    """The newest events of one lane: all that are not written yet, and some that are.
-
-    Attributes:
-        events: In order of seq.
-        base: Every event of the lane with a seq up to this one is in the file, or gone.
-    """
-
-    def __init__(self, base: int) -> None:
-        self.events: list[Event] = []
-        self.base = base
-
-    def after(self, seq: int, limit: int, upto: int) -> list[Event]:
-        """Return up to `limit` events with `seq` < seq <= `upto`."""
-        start = bisect.bisect_right(self.events, seq, key=_seq)
-        found = self.events[start : start + limit]
-        while found and found[-1].seq > upto:
-            found.pop()
-        return found
-
-    def trim(self, upto: int) -> None:
-        """Drop the events with a seq up to `upto`."""
-        del self.events[: bisect.bisect_right(self.events, upto, key=_seq)]
-        self.base = max(self.base, upto)
 
 
 class EventLog:
@@ -133,7 +104,7 @@ class EventLog:
         self._next = 1
         self._written = 0
         self._unwritten: list[Event] = []
-        self._tails = {lane: _Tail(0) for lane in Lane}
+        self._tails = {lane: Tail(0) for lane in Lane}
         self._cursors: dict[tuple[str, Lane], int] = {}
         self._states: dict[str, dict[str, Value]] = {}
         self._dirty_cursors = False
@@ -164,7 +135,7 @@ class EventLog:
             OSError: The folder cannot be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock()
+        self._lock_file = lock(self.path)
         aside: Path | None = None
         try:
             await self._write(self._store.open_writer)
@@ -181,7 +152,7 @@ class EventLog:
         )
         self.first = self._next
         self._written = self._next - 1
-        self._tails = {lane: _Tail(self._written) for lane in Lane}
+        self._tails = {lane: Tail(self._written) for lane in Lane}
         self._states = self._store.states()
         saved = self._store.cursors()
         gone = {consumer for consumer, _ in saved} - set(consumers)
@@ -212,21 +183,6 @@ class EventLog:
         self._reading.shutdown()
         if self._lock_file is not None:
             self._lock_file.close()
-
-    def _lock(self) -> None:
-        self._lock_file = Path(f"{self.path}.lock").open("a+")  # noqa: SIM115 -- held until `close`
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock_file.seek(0)
-            holder = self._lock_file.read().strip()
-            raise LogInUse(
-                f"another gatepost (process {holder or 'unknown'}) writes to {self.path}; "
-                f"stop it, or give this one a file of its own with `log: {{path: …}}`"
-            ) from None
-        self._lock_file.truncate(0)
-        self._lock_file.write(str(os.getpid()))
-        self._lock_file.flush()
 
     async def _write(self, call: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writing, call, *arguments)
@@ -361,7 +317,7 @@ class EventLog:
             if found:
                 return found
         newest = [tail.after(max(after, base), limit, self.last) for tail in self._tails.values()]
-        return sorted((event for events in newest for event in events), key=_seq)[:limit]
+        return sorted((event for events in newest for event in events), key=attrgetter("seq"))[:limit]
 
     def cursor(self, consumer: str, lane: Lane) -> int:
         """Return up to which sequence number a consumer has acknowledged a lane."""
