@@ -19,7 +19,7 @@ from agent.clock import Clock, iso
 from agent.commander import Commander
 from agent.contracts import Backoff, Gateway, Output
 from agent.courier import Courier
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError, Fault, GatepostError
 from agent.eventlog import EventLog
 from agent.events import Event, EventType
 from agent.intake import BusThreads, Intake
@@ -109,7 +109,10 @@ class App:
         Raises:
             GatepostError: The log cannot be used.
         """
-        await self.log.open(list(self._config.forward), version())
+        try:
+            await self.log.open(list(self._config.forward), version())
+        except OSError as error:
+            raise GatepostError(f"cannot write the event log {self.log.path}: {error.strerror}") from error
         gateway = Gateway(self._config.gateway, version(), self.log.run)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self.log.close)

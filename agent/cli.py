@@ -11,16 +11,17 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import shutil
 import signal
-import socket
 import sqlite3
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agent import app, catalog, config, console
+from agent.api import client
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.contracts import Gateway, Message
@@ -40,6 +41,9 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 CONFIG_FAULT: Final = 78
 
+SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")
+"""The log of the systemd unit, whose StateDirectory only the unit itself is told."""
+
 logger = logging.getLogger("agent")
 
 
@@ -57,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gatepost: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except BrokenPipeError:
-        sys.stderr.close()  # `gatepost events | head` is no failure
+        # `gatepost events | head` is no failure; nor is what Python would flush when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
         return FAILED
@@ -212,31 +217,15 @@ def print_schema(_: argparse.Namespace) -> int:
 # --- what a running agent tells -------------------------------------------------------------------------------------------
 
 
-def _ask(log: Path, request: dict[str, Any]) -> Iterator[bytes] | None:
-    """Ask the agent that writes to a log; None where none runs."""
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(app.socket_path(log)))
-        connection.sendall(json.dumps(request).encode() + b"\n")
-    except OSError:
-        connection.close()
-        return None
-    return _lines(connection)
-
-
-def _lines(connection: socket.socket) -> Iterator[bytes]:
-    with connection, connection.makefile("rb") as stream:
-        yield from stream
-
-
 def _log_of(options: argparse.Namespace) -> Path:
     """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
     configuration = config.load(options.config)
     real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
     if options.simulate:
         return simulated
-    answering = [path for path in (real, simulated) if _ask(path, {"get": "status"}) is not None]
-    there = answering or [path for path in (real, simulated) if path.exists()]
+    logs = [real, simulated] if configuration.log.path else [real, SERVICE_LOG, simulated]
+    answering = [path for path in logs if client.answers(app.socket_path(path))]
+    there = answering or [path for path in logs if path.exists()]
     if not there:
         raise GatepostError(
             f"there is no event log yet at {real}; start the gateway with: {_program()} run {options.config}"
@@ -250,53 +239,70 @@ def events(options: argparse.Namespace) -> int:
     store = EventStore(log)
     try:
         store.open_reader()
-        after = _where_to_begin(options, store)
+        units = store.units()
+        request: dict[str, Any] = {"get": "events", "follow": options.follow}
+        if options.start is None and options.since is None:
+            request["last"] = options.last
+        else:
+            request["after"] = store.since(options.since) if options.start is None else options.start - 1
+        paint = console.Style(sys.stdout)
+
+        def put(event: Event, line: bytes) -> None:
+            if options.type not in (None, event.type) or (options.since or 0) > event.time:
+                return
+            say(
+                line.decode().rstrip()
+                if options.json
+                else console.render(event, units.get(event.source, {}), paint)
+            )
+
+        for event, line in _live_events(log, request) or _stored_events(store, request, options):
+            put(event, line)
     except sqlite3.Error as error:
         raise GatepostError(f"cannot read {log}: {error}") from error
-    encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
-    paint = console.Style(sys.stdout)
-    units = store.units()
-
-    def put(event: Event, line: str) -> None:
-        if options.type is None or event.type == options.type:
-            say(line if options.json else console.render(event, units.get(event.source, {}), paint))
-
-    answer = _ask(log, {"get": "events", "after": after, "follow": options.follow})
-    if answer is None and options.follow:
-        raise GatepostError(
-            f"no agent runs on {log}, so there is nothing to follow; leave out --follow to read the log"
-        )
-    if answer is not None:
-        for line in answer:
-            event = encoding.decode(Message(line, plain_json.CONTENT_TYPE))
-            put(event, line.decode().rstrip())
-        return DONE
-    encoding = plain_json.Encoding(plain_json.Settings(), Gateway(config.load(options.config).gateway, "", 0))
-    while found := store.read(None, after, None, 1000):
-        for event in found:
-            put(event, encoding.encode(event).payload.decode())
-        after = found[-1].seq
+    finally:
+        store.close()
     return DONE
 
 
-def _where_to_begin(options: argparse.Namespace, store: EventStore) -> int:
-    """Return the sequence number after which to begin."""
-    if options.start is not None:
-        return int(options.start) - 1
-    if options.since is not None:
-        return store.since(options.since)
-    return store.last(options.last)
+def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
+    """Return the events that a running agent tells, with their JSON; None where none runs."""
+    path = app.socket_path(log)
+    if not client.answers(path):
+        return None
+
+    def read() -> Iterator[tuple[Event, bytes]]:
+        encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
+        with client.ask(path, request) as answer:
+            for line in answer or ():
+                yield encoding.decode(Message(line, plain_json.CONTENT_TYPE)), line
+
+    return read()
+
+
+def _stored_events(
+    store: EventStore, request: dict[str, Any], options: argparse.Namespace
+) -> Iterator[tuple[Event, bytes]]:
+    """Return the events in the file, with their JSON, for no agent runs."""
+    if options.follow:
+        raise GatepostError(f"no agent runs on {store.path}; leave out --follow to read the log")
+    encoding = plain_json.Encoding(plain_json.Settings(), Gateway(config.load(options.config).gateway, "", 0))
+    after = store.last(request["last"]) if "last" in request else request["after"]
+    while found := store.read(None, after, None, 1000):
+        for event in found:
+            yield event, encoding.encode(event).payload
+        after = found[-1].seq
 
 
 def status(options: argparse.Namespace) -> int:
     """Say what runs, what is down and why."""
     log = _log_of(options)
-    answer = _ask(log, {"get": "status"})
-    if answer is None:
+    with client.ask(app.socket_path(log), {"get": "status"}) as answer:
+        said = json.loads(next(answer, b"null")) if answer is not None else None
+    if said is None:
         raise GatepostError(
             f"no agent runs on {log}; its log can be read with: {_program()} events {options.config}"
         )
-    said = json.loads(next(answer))
     if options.json:
         say(json.dumps(said, indent=2))
     else:

@@ -20,7 +20,6 @@ import sqlite3
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agent import contracts
@@ -32,6 +31,7 @@ from agent.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
     from typing import TextIO
 
     from agent.clock import Clock

@@ -5,17 +5,21 @@ gpiozero reaches the pins through a pin factory: `lgpio` for real ones, `mock` f
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import defaultdict
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gpiozero import GPIOPinInUse, GPIOZeroError, PinUnknownPi
 from gpiozero.pins.mock import MockFactory, MockPin
 
 from agent.errors import Disconnected
+from drivers._permissions import join_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gpiozero import Device
     from gpiozero.pins import Factory
@@ -51,13 +55,24 @@ def pin_factory(name: FactoryName, chip: int | None) -> Factory:
     """Return the factory of a chip's pins: always the same one, so that two devices cannot take the same pin."""
     if name == "mock":
         return MockFactory(pin_class=WiredPin)
-    from gpiozero.pins.lgpio import LGPIOFactory  # noqa: PLC0415 -- lgpio is not installed everywhere
+    import lgpio  # noqa: PLC0415 -- lgpio is not installed everywhere
+    from gpiozero.pins.lgpio import LGPIOFactory, LGPIOPin  # noqa: PLC0415
+
+    class SteadyPin(LGPIOPin):  # type: ignore[misc]  # gpiozero has no types
+        """A pin that becomes an output with its level on it: gpiozero's is low first, which a relay can hear."""
+
+        def output_with_state(self, state: Any) -> None:
+            if self._callback is not None:  # type: ignore[has-type]  # gpiozero has no types
+                self._callback.cancel()  # type: ignore[has-type]
+                self._callback = None
+            lgpio.gpio_claim_output(self.factory._handle, self._number, int(bool(state)))  # noqa: SLF001
 
     class AnyBoardFactory(LGPIOFactory):  # type: ignore[misc]  # gpiozero has no types
         """The pins of one chip, on a Raspberry Pi or on any other board with a GPIO character device."""
 
         def __init__(self, chip: int | None) -> None:
             super().__init__(chip)
+            self.pin_class = SteadyPin
             # gpiozero keeps one table for the whole process, as if there were one chip only.
             self.pins: dict[Any, Any] = {}
             self._reservations: defaultdict[Any, list[Any]] = defaultdict(list)
@@ -87,10 +102,24 @@ def take(make: Callable[[Factory], Device], name: FactoryName, chip: int | None,
     except GPIOPinInUse as error:
         raise Disconnected(f"{pin} is in use by another device of this gateway") from error
     except Exception as error:
-        # lgpio's own error is a bare Exception, and its module may not be there to name it.
-        if isinstance(error, GPIOZeroError | OSError) or type(error).__module__ == "lgpio":
+        if is_gpio_error(error):
             raise Disconnected(_cannot_take(pin, chip, error)) from error
         raise
+
+
+def is_gpio_error(error: Exception) -> bool:
+    """Tell whether GPIO is at fault: lgpio's own error is a bare Exception, and its module may not be there to name it."""
+    return isinstance(error, GPIOZeroError | OSError) or type(error).__module__ == "lgpio"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Pass over errors of GPIO while a pin is given back: it may be gone with its chip."""
+    try:
+        yield
+    except Exception as error:
+        if not is_gpio_error(error):
+            raise
 
 
 def _cannot_take(pin: str, chip: int | None, error: Exception) -> str:
@@ -98,10 +127,10 @@ def _cannot_take(pin: str, chip: int | None, error: Exception) -> str:
     said = str(error).strip("'")
     device = f"/dev/gpiochip{chip or 0}"
     if "open gpiochip" in said:
-        return (
-            f"cannot open {device}: `gpiodetect` lists the chips there are (`chip:` chooses one); "
-            "without permission, add the user to its group: sudo usermod -aG gpio gatepost"
-        )
+        if not Path(device).exists():
+            return f"there is no {device}: `gpiodetect` lists the chips there are; `chip:` chooses one"
+        if not os.access(device, os.R_OK | os.W_OK):
+            return f"cannot open {device}: permission denied; {join_group(device, 'gpio')}"
     if "busy" in said.lower():
         return f"{pin} is in use by another program or by the kernel; `gpioinfo` names it"
     if isinstance(error, FileNotFoundError) and ".lgd-nfy" in said:

@@ -4,7 +4,7 @@ Wire a contact between the pin and GND and write `pull: up` (a closed contact is
 and write `pull: down`. Pins stand 3.3 V, never 5 V. GPIO2 and GPIO3 have a pull-up resistor on the board. On boards
 other than the Raspberry Pi a pin is the line of that number on `chip`.
 
-The kernel reports each edge with its time, so nothing is polled. With `debounce`, a change counts once the contact
+The kernel queues each edge with its time, so none is missed between two looks. With `debounce`, a change counts once the contact
 has kept still for so long, and its time is that of the first edge, when the contact began to move.
 
 Sample::
@@ -30,7 +30,7 @@ from agent import contracts
 from agent.errors import Disconnected
 from agent.events import Reading
 from agent.quantities import Duration, Pin
-from drivers._gpio import FactoryName, take
+from drivers._gpio import FactoryName, quiet, take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,8 +131,10 @@ class Driver(contracts.Driver[Settings]):
             self._timer = None
         if self._device is not None:
             device, self._device = self._device, None
-            device.pin.when_changed = None
-            device.close()
+            with quiet():
+                device.pin.when_changed = None
+            with quiet():
+                device.close()
 
     # --- in gpiozero's thread ---------------------------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 A pin drives a few milliamperes at 3.3 V: put a relay board or a transistor between. Relay boards that switch on when
 the pin is low need `active: low`.
 
-The safe value is put out when the output is opened, when it is closed, and when the agent ends in any way that lets
-Python run. When the agent is killed, or the power fails, the pin becomes an input, and only a resistor outside holds
-it: wire 10 kΩ to the level that is safe, to GND for `active: high`, to 3.3 V for `active: low`.
+The safe value is put out when the output is opened, without a glitch, when it is closed, and when the agent ends in any
+way that lets Python run. Once the agent has ended, however it ended, the kernel makes the pin an input again, and only a
+resistor outside holds it: wire 10 kΩ to the level that is safe, to GND for `active: high`, to 3.3 V for `active: low`.
 
 Sample::
 
@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Literal
 
-from gpiozero import DigitalOutputDevice, GPIOZeroError
+from gpiozero import DigitalOutputDevice
 
 from agent import contracts
 from agent.errors import Disconnected
 from agent.events import Reading, Value
 from agent.quantities import Pin
-from drivers._gpio import FactoryName, take
+from drivers._gpio import FactoryName, is_gpio_error, quiet, take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,7 +118,14 @@ class Driver(contracts.Output[Settings]):
             raise ValueError(f"{value!r} is neither on nor off")
         if self._device is None:
             raise Disconnected(f"{self.settings.pin} is not open")
-        self._device.value = int(state)
+        try:
+            self._device.value = int(state)
+        except Exception as error:
+            if is_gpio_error(error):
+                raise Disconnected(
+                    f"{self.settings.pin} cannot be set: {error}; is its chip still there?"
+                ) from error
+            raise
         self._report(int(state))
 
     async def close(self) -> None:
@@ -128,11 +134,12 @@ class Driver(contracts.Output[Settings]):
         if self._device is not None:
             self._make_safe()
             device, self._device = self._device, None
-            device.close()
+            with quiet():
+                device.close()
 
     def _make_safe(self) -> None:
         if self._device is not None:
-            with contextlib.suppress(GPIOZeroError, OSError):  # the pin may be gone with its chip
+            with quiet():
                 self._device.value = int(self.settings.safe)
 
     def _report(self, state: int) -> None:

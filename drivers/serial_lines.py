@@ -26,12 +26,9 @@ import asyncio
 import codecs
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import termios
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -42,6 +39,7 @@ from agent.errors import BadReading, Disconnected
 from agent.quantities import Duration, Size
 from drivers._lines import Lines
 from drivers._parsing import Parse, check_channel, parser
+from drivers._permissions import join_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -234,8 +232,7 @@ def _cannot_open(port: str, error: Exception) -> str:
     if number == errno.ENOENT:
         return f"there is no {port}: is it plugged in? `ls /dev/serial/by-id` lists the USB adapters that are"
     if number in {errno.EACCES, errno.EPERM}:
-        group, user = _owners(port)
-        return f"cannot open {port}: permission denied; add the user to its group: sudo usermod -aG {group} {user}"
+        return f"cannot open {port}: permission denied; {join_group(port, 'dialout')}"
     if number in {errno.EBUSY, errno.EAGAIN}:
         return f"{port} is in use by another program; `sudo fuser -v {port}` names it"
     if number in {errno.ENXIO, errno.ENODEV, errno.EIO}:
@@ -243,16 +240,3 @@ def _cannot_open(port: str, error: Exception) -> str:
     if number in {errno.ENOTTY, errno.EINVAL}:
         return f"{port} is not a serial port"
     return f"cannot open {port}: {error}"
-
-
-def _owners(port: str) -> tuple[str, str]:
-    """Return the group that a port belongs to and the user that we are."""
-    try:
-        group = grp.getgrgid(Path(port).stat().st_gid).gr_name
-    except (OSError, KeyError):
-        group = "dialout"
-    try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        user = "gatepost"
-    return group, user

@@ -15,6 +15,7 @@ Sample::
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,9 @@ _UNITS: Final = {
     "network_received": "By",
     "network_sent": "By",
 }
+LOAD_WINDOW: Final = 0.5
+"""Seconds over which a load is measured at least."""
+
 _CPU_SENSORS: Final = ("cpu", "soc", "x86_pkg_temp", "coretemp", "k10temp", "package")
 
 
@@ -85,10 +89,13 @@ class Driver(contracts.BlockingDriver[Settings]):
         """Find the sensors, and look once, so that the first reading has a load."""
         self._temperature = _cpu_sensor(Path(self.settings.root) / "sys")
         self._before = _proc.cpu_times(self._text("stat"))
+        self._opened = time.monotonic()
 
     def read(self) -> Sequence[Reading]:
         """Look at everything that is wanted."""
         values: dict[str, Value] = {}
+        # A load over a few milliseconds says nothing; we are in a thread of our own.
+        time.sleep(max(0.0, self._opened + LOAD_WINDOW - time.monotonic()))
         now = _proc.cpu_times(self._text("stat"))
         load = _proc.cpu_load(self._before, now)
         if load is not None:

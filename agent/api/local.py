@@ -1,8 +1,8 @@
 """Answers local programs, such as `gatepost status`, over a Unix socket beside the log.
 
 One request a connection, a JSON object in one line: `{"get": "status"}` is answered by one line; `{"get": "events",
-"after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up. Only
-the user who runs the agent, and root, may connect.
+"after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up; `"last":
+20` in place of `after` begins with the last 20. Only the user who runs the agent, and root, may connect.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ class LocalApi:
                     case {"get": "status"}:
                         writer.write(msgspec.json.encode(await self._status()) + b"\n")
                     case {"get": "events", "after": int(after)}:
+                        await self._send_events(writer, after, follow=request.get("follow") is True)
+                    case {"get": "events", "last": int(last)}:
+                        after = max(0, self._log.last - last)
                         await self._send_events(writer, after, follow=request.get("follow") is True)
                     case _:
                         writer.write(

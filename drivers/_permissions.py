@@ -1,0 +1,26 @@
+"""How our user gets at a device file that it may not open."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+
+
+def join_group(device: str, usual: str) -> str:
+    """Say what to do, as the end of a sentence.
+
+    Args:
+        device: The device file.
+        usual: The group that such files usually belong to, where this one does not tell.
+    """
+    try:
+        group = grp.getgrgid(Path(device).stat().st_gid).gr_name
+    except (OSError, KeyError):
+        group = usual
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = "gatepost"
+    return f"add the user to its group: sudo usermod -aG {group} {user}"
