@@ -17,6 +17,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -247,16 +248,19 @@ def events(options: argparse.Namespace) -> int:
             request["after"] = store.since(options.since) if options.start is None else options.start - 1
         paint = console.Style(sys.stdout)
 
-        def put(event: Event, line: bytes) -> None:
-            if options.type not in (None, event.type) or (options.since or 0) > event.time:
-                return
-            say(
-                line.decode().rstrip()
-                if options.json
-                else console.render(event, units.get(event.source, {}), paint)
-            )
+        def is_wanted(event: Event) -> bool:
+            return options.type in (None, event.type) and event.time >= (options.since or 0)
 
-        for event, line in _live_events(log, request) or _stored_events(store, request, options):
+        def put(event: Event, line: bytes) -> None:
+            rendered = console.render(event, units.get(event.source, {}), paint)
+            say(line.decode().rstrip() if options.json else rendered)
+
+        last_of_type = options.type is not None and "last" in request and not options.follow
+        if last_of_type:
+            request = {"get": "events", "after": 0}  # they may be long ago
+        found = _live_events(log, request) or _stored_events(store, request, options)
+        wanted = (each for each in found if is_wanted(each[0]))
+        for event, line in deque(wanted, maxlen=options.last) if last_of_type else wanted:
             put(event, line)
     except sqlite3.Error as error:
         raise GatepostError(f"cannot read {log}: {error}") from error

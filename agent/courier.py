@@ -63,6 +63,11 @@ class _LaneReader:
             return batch
         return self._log.peek(self.lane, self.sent, limit)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next events are no longer in memory."""
+        return not self.backlog and self.sent < self._log.base(self.lane)
+
     async def read_file(self) -> None:
         """Read a stretch of backlog from the file."""
         base = self._log.base(self.lane)
@@ -91,11 +96,12 @@ class Courier:
         self._state = state
         self._lanes: list[_LaneReader] = []
         self._in_flight = 0
-        self._stuck = (
-            0,
-            0,
-        )  # the event that was first on its way when a connection was lost, and how often in a row
-        self._wake = asyncio.Event()
+        # The event that was first on its way when a connection was lost, and how often in a row.
+        self._stuck = (0, 0)
+        self._is_full = False
+        self._is_called = False
+        self._error: Exception | None = None
+        self._file_wanted = asyncio.Event()
         self._landed = asyncio.Event()
 
     async def run(self, part: Part) -> None:
@@ -109,12 +115,13 @@ class Courier:
             part.up()
             self._lanes = [_LaneReader(lane, self._log, self.name) for lane in Lane]  # urgent first
             self._in_flight = 0
-            stop_listening = self._log.listen(self._wake.set)
+            stop_listening = self._log.listen(self._call)
+            self._call()
             lost: BaseException | None = None
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._forwarder.wait_lost())
-                    tasks.create_task(self._carry())
+                    tasks.create_task(self._read_files())
             except* Disconnected as group:
                 lost = group.exceptions[0]
             finally:
@@ -144,33 +151,55 @@ class Courier:
             self._landed.clear()
             await self._landed.wait()
 
-    async def _carry(self) -> None:
-        """Send whatever there is, whenever there is room in the window."""
-        self._wake.set()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            for reader in self._lanes:
-                await self._send_from(reader)
+    # All that is in memory is sent by plain callbacks: at a few hundred events a second, what an event costs is the
+    # number of turns of the event loop that it takes.
 
-    async def _send_from(self, reader: _LaneReader) -> None:
+    def _call(self) -> None:
+        """Have what is new sent in the next turn of the event loop, all in one go."""
+        if not self._is_called:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        """Send whatever there is, as far as there is room in the window."""
+        self._is_called = False
+        try:
+            for reader in self._lanes:
+                if not self._send_from(reader):
+                    self._file_wanted.set()
+        except Exception as error:  # noqa: BLE001 -- raised by `_read_files`, for the supervisor to see
+            self._error = error
+            self._file_wanted.set()
+
+    async def _read_files(self) -> None:
+        """Read what is no longer in memory, whenever it is wanted."""
+        while True:
+            await self._file_wanted.wait()
+            self._file_wanted.clear()
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            try:
+                for reader in self._lanes:
+                    if reader.is_behind:
+                        await reader.read_file()
+            except sqlite3.Error as error:
+                raise Disconnected(f"the event log cannot be read: {error}") from error
+            self._call()
+
+    def _send_from(self, reader: _LaneReader) -> bool:
+        """Send from one lane; False where the file must be read first."""
         while (room := self._forwarder.window - self._in_flight) > 0:
             batch = reader.take(min(room, BATCH))
-            if batch is None:
-                try:
-                    await reader.read_file()
-                except sqlite3.Error as error:
-                    raise Disconnected(f"the event log cannot be read: {error}") from error
-                if not reader.backlog:
-                    return
-                continue
             if not batch:
-                return
+                return batch is not None
             reader.sent = batch[-1].seq
             self._in_flight += len(batch)
             flight = _Flight(batch, self._forwarder.send(batch))
             reader.flights.append(flight)
             flight.done.add_done_callback(partial(self._land, reader))
+        self._is_full = True
+        return True
 
     def _land(self, reader: _LaneReader, done: asyncio.Future[None]) -> None:
         """Move the cursor over all that is acknowledged without a gap."""
@@ -189,8 +218,10 @@ class Courier:
             self._in_flight -= len(flight.batch)
             self.delivered += len(flight.batch)
             self._log.acknowledge(self.name, reader.lane, flight.batch[-1].seq)
-            self._wake.set()
             self._landed.set()
+        if self._is_full:
+            self._is_full = False
+            self._call()
 
     def _set_aside(self, batch: Sequence[Event], error: Rejected) -> None:
         """Count what the far side refuses for good, and go on."""

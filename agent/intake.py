@@ -111,6 +111,7 @@ class Intake:
             if self._every is None:
                 part.up()
             next_at = self._clock.monotonic()
+            turns = 0
             while True:
                 try:
                     readings = await self._driver.read()
@@ -122,7 +123,11 @@ class Intake:
                 if self._log.is_full:
                     await self._log.room()
                 if self._every is None:
-                    await asyncio.sleep(0)  # a driver that always has something must not starve the others
+                    turns += 1
+                    if turns % 8 == 0:
+                        await asyncio.sleep(
+                            0
+                        )  # a driver that always has something must not starve the others
                 else:
                     now = self._clock.monotonic()
                     next_at = max(next_at + self._every, now)  # what was missed is not made up for

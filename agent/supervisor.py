@@ -36,7 +36,7 @@ class Part:
         health: How it is.
         reason: Why it is down; "" where it is not.
         since: Since when it is so, in seconds of the monotonic clock.
-        tries: How often it was tried since it was last up.
+        tries: How often it was tried since it last stayed up for a while.
         was_down: Whether it was down before it is what it is now.
     """
 
@@ -57,11 +57,14 @@ class Part:
 
     def up(self) -> None:
         """Note that it works."""
-        self.tries = 0
         if self.health is not Health.UP:
             if self.health is Health.DOWN:
                 logger.info("%s is up again after %.0f s", self, self._clock.monotonic() - self.since)
             self._become(Health.UP, "")
+
+    def has_been_up_for(self, seconds: float) -> bool:
+        """Whether it works, and has done so for a while."""
+        return self.health is Health.UP and self._clock.monotonic() - self.since >= seconds
 
     def down(self, reason: str) -> None:
         """Note that it does not work, and why, in words that help to mend it."""
@@ -88,14 +91,17 @@ async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: 
     that part stands still.
     """
     while True:
+        reason = "it ended by itself"
         try:
             await run()
-            part.down("it ended by itself")
         except Disconnected as error:
-            part.down(str(error))
+            reason = str(error)
         except Exception as error:
             logger.exception("%s has failed on a bug in gatepost; please report it", part)
-            part.down(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+        if part.has_been_up_for(backoff.max):
+            part.tries = 0  # not before, or a connection that comes and goes would be tried without end
+        part.down(reason)
         limit = min(backoff.max, backoff.min * 2 ** min(part.tries, 16))
         part.tries += 1
         await asyncio.sleep(random.uniform(limit / 10, limit))  # noqa: S311 -- full jitter, but never a busy loop

@@ -53,6 +53,7 @@ class LocalApi:
             server = await asyncio.start_unix_server(self._answer, self.path, limit=REQUEST_LIMIT)
         except OSError as error:
             logger.warning("no local status: cannot listen on %s: %s", self.path, error)
+            await asyncio.Event().wait()
             return
         finally:
             os.umask(before)
@@ -94,8 +95,7 @@ class LocalApi:
             while True:
                 wake.clear()
                 events = await self._log.history(after, CHUNK)
-                for event in events:
-                    writer.write(self._encoding.encode(event).payload + b"\n")
+                writer.write(b"".join(self._encoding.encode(event).payload + b"\n" for event in events))
                 await writer.drain()
                 if events:
                     after = events[-1].seq

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Final
 
@@ -66,6 +67,7 @@ class Connection:
         self._answer: asyncio.Future[Any] = self._loop.create_future()  # the broker's ReasonCode
         self._misc: asyncio.TimerHandle | None = None
         self._is_writing = False
+        self._is_batching = False
 
     @property
     def is_up(self) -> bool:
@@ -100,6 +102,9 @@ class Connection:
             raise Disconnected(explain(error, self._where)) from error
         if (sock := client.socket()) is None:
             raise Unspoken(self._silence)
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # or what follows waits for the broker's TCP ACK
         # Only now that the thread is done: all callbacks come in the event loop.
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -124,9 +129,15 @@ class Connection:
     def publish(
         self, topic: str, payload: bytes, properties: Properties | None, *, retain: bool
     ) -> int | None:
-        """Publish at QoS 1 and return the message id, or None where the connection is lost."""
+        """Publish at QoS 1 and return the message id, or None where the connection is lost; `flush` makes it leave."""
+        self._is_batching = True
         info = self._client.publish(topic, payload, 1, retain, properties)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def flush(self) -> None:
+        """Let all that was published leave in one go."""
+        self._is_batching = False
+        self._write()
 
     def close(self) -> None:
         """End the connection; cleanly, without our will, where it is up. May be called at any time."""
@@ -195,5 +206,5 @@ class Connection:
         self._forget(sock)
 
     def _on_socket_register_write(self, _: Any, __: Any, ___: Any) -> None:
-        # All that is published in this turn of the loop leaves in one go.
-        self._loop.call_soon(self._write)
+        if not self._is_batching:  # a ping, or what paho sends by itself
+            self._loop.call_soon(self._write)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 import paho.mqtt.client as paho
@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from agent.contracts import Encoding, Gateway, Message
 
 logger = logging.getLogger(__name__)
+
+NOT_AUTHORIZED: Final = 0x87
+"""The reason code of a PUBACK for a topic that is denied (MQTT 5.0, section 3.4.2.1)."""
+
+DENIED_FOR: Final = 600.0
+"""Seconds for which a denied topic is not tried again: some brokers close the connection for it each time."""
 
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
@@ -149,8 +155,9 @@ class _Batch:
         self.reason = ""
 
     def refuse(self, seq: int, reason: str) -> None:
-        """Note that the broker will never take an event."""
-        self.refused.append(seq)
+        """Note that the broker will never take an event, or a part of it."""
+        if seq not in self.refused:
+            self.refused.append(seq)
         self.reason = reason
 
     def lose(self) -> None:
@@ -167,6 +174,14 @@ class _Batch:
                 self.done.set_result(None)
 
 
+class _Sent(NamedTuple):
+    """A message that is on its way."""
+
+    flight: _Batch
+    seq: int
+    topic: str
+
+
 class Forwarder(contracts.Forwarder[Settings]):
     """One connection at a time, each with a fresh client."""
 
@@ -179,7 +194,8 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._port = settings.port or (8883 if settings.tls is not None else 1883)
         self._where = f"the broker {settings.host}:{self._port}"
         self._connection: Connection | None = None
-        self._waiting: dict[int, tuple[_Batch, int]] = {}  # by message id: the batch, and the event's seq
+        self._waiting: dict[int, _Sent] = {}  # by message id
+        self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
         self._largest: int | None = None
         self._topics: dict[tuple[str, str], str] = {}
         self._properties: dict[str, Properties] = {}
@@ -209,8 +225,13 @@ class Forwarder(contracts.Forwarder[Settings]):
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
         self._publish(self._status_topic, self._status("online"))
+        if self._connection is not None:
+            self._connection.flush()
         for start in range(0, len(state), self.window):
-            await self.send(state[start : start + self.window])
+            try:
+                await self.send(state[start : start + self.window])
+            except Rejected as error:
+                logger.warning("%s refuses what a device is: %s", self._where, error)
 
     async def _connect(self) -> None:
         if self._connection is not None:
@@ -269,6 +290,7 @@ class Forwarder(contracts.Forwarder[Settings]):
                     self._send_one(flight, part)
             else:
                 self._send_one(flight, event)
+        self._connection.flush()
         flight.settle()
         return flight.done
 
@@ -278,6 +300,11 @@ class Forwarder(contracts.Forwarder[Settings]):
         if self._largest is not None and (size := _size(topic, message)) > self._largest:
             flight.refuse(event.seq, f"{size} bytes are more than the {self._largest} that the broker takes")
             return
+        if topic in self._denied:
+            if asyncio.get_running_loop().time() < self._denied[topic]:
+                flight.refuse(event.seq, f"the broker does not let us publish to {topic}")
+                return
+            del self._denied[topic]
         mid = self._publish(
             topic, message.payload, self._properties_of(message), retain=event.type in _RETAINED
         )
@@ -285,7 +312,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             flight.lose()
         else:
             flight.missing += 1
-            self._waiting[mid] = (flight, event.seq)
+            self._waiting[mid] = _Sent(flight, event.seq, topic)
 
     def _publish(
         self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = True
@@ -325,17 +352,20 @@ class Forwarder(contracts.Forwarder[Settings]):
     # --- what the connection tells us -----------------------------------------------------------------------------
 
     def _on_settled(self, mid: int, reason: ReasonCode) -> None:
-        flight, seq = self._waiting.pop(mid, (None, 0))
-        if flight is not None:
-            if reason.is_failure:
-                flight.refuse(seq, f"the broker says: {str(reason).lower()}")
-            flight.missing -= 1
-            flight.settle()
+        sent = self._waiting.pop(mid, None)
+        if sent is None:
+            return
+        if reason.is_failure:
+            sent.flight.refuse(sent.seq, f"the broker says to {sent.topic}: {str(reason).lower()}")
+            if reason.value == NOT_AUTHORIZED:
+                self._denied[sent.topic] = asyncio.get_running_loop().time() + DENIED_FOR
+        sent.flight.missing -= 1
+        sent.flight.settle()
 
     def _on_lost(self, _: asyncio.Future[str]) -> None:
         waiting, self._waiting = self._waiting, {}
-        for flight, _seq in waiting.values():
-            flight.lose()
+        for sent in waiting.values():
+            sent.flight.lose()
 
     async def wait_lost(self) -> None:
         """Wait until the connection is lost, then raise.
@@ -354,10 +384,11 @@ class Forwarder(contracts.Forwarder[Settings]):
             return
         if connection.is_up:
             mid = connection.publish(self._status_topic, self._status("stopped"), None, retain=True)
+            connection.flush()
             if mid is not None:
                 farewell = _Batch(asyncio.get_running_loop().create_future())
                 farewell.missing = 1
-                self._waiting[mid] = (farewell, 0)
+                self._waiting[mid] = _Sent(farewell, 0, self._status_topic)
                 ends: set[asyncio.Future[Any]] = {farewell.done, connection.lost}
                 await asyncio.wait(ends, timeout=1, return_when=asyncio.FIRST_COMPLETED)
                 farewell.done.cancel()

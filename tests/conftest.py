@@ -1,0 +1,20 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.sites import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A site where brokers, instruments and agents can be set up."""
+    with tempfile.TemporaryDirectory(prefix="gatepost-") as folder, Site(Path(folder)) as made:
+        yield made

@@ -1,0 +1,210 @@
+"""What every rule must do: the same input gives the same output, wherever it is restarted."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import pytest
+from contracts.devices import sample
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import config, contracts, registry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.contracts import Rule, Transition, Verdict
+    from agent.events import Value
+
+KINDS = registry.kinds("rules")
+pytestmark = pytest.mark.parametrize("kind", KINDS)
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 1.0, 3.0, 5.0, 30.0, 60.0]),  # after how many seconds
+        st.sampled_from([None, "text", *range(-20, 61, 4), 33, 35, 34.5]),
+    ),
+    max_size=40,
+)
+
+
+class Said(NamedTuple):
+    """A change of state, and when."""
+
+    at: float
+    transition: Transition
+
+
+DEVICES = """gateway: test
+devices:
+  air: {driver: serial_lines, port: /dev/ttyUSB0, parse: {csv: [temperature, humidity]}, units: {temperature: Cel}}
+  fan: {driver: gpio_output, pin: 27}
+"""
+
+
+def configured(kind: str, folder: Path) -> Any:
+    """Return the settings of a rule's sample as the agent itself reads it."""
+    file = folder / "sample.yaml"
+    file.write_text(DEVICES + sample("rules", kind))
+    (rule,) = config.load(file).rules.values()
+    assert rule.kind == kind
+    return rule.settings
+
+
+def variants(kind: str) -> list[Any]:
+    """Return settings of a kind that make all of its states matter."""
+    settings = registry.module("rules", kind).Settings
+    if kind != "threshold":
+        pytest.skip(f"no readings are known that try {kind}")
+    made: list[dict[str, Any]] = [
+        {"above": 35},
+        {"above": 35, "clear": 33},
+        {"below": 0, "clear": 4, "for": "5s"},
+        {"above": 35, "clear": 20, "for": "30s", "clear_for": "5s"},
+        {"inside": [10, 20], "clear": [8, 24]},
+        {"outside": [0, 40], "clear_for": "3s"},
+    ]
+    return [settings_from(settings, {"of": "air.temperature", **each}) for each in made]
+
+
+def settings_from(cls: Any, said: dict[str, Any]) -> Any:
+    """Return settings from what an operator would write."""
+
+    def read(wanted: Any, raw: Any) -> Any:
+        return wanted.parse(raw)
+
+    return msgspec.convert(said, cls, dec_hook=read)
+
+
+def new(kind: str, settings: Any) -> Rule[Any]:
+    rule: Rule[Any] = registry.module("rules", kind).Rule(settings)
+    return rule
+
+
+class Bench:
+    """Shows readings and the time to a rule as the rulebook does."""
+
+    def __init__(self, rule: Rule[Any]) -> None:
+        self.rule = rule
+        self.said: list[Said] = []
+
+    def _note(self, verdict: Verdict | None, at: float) -> None:
+        if verdict is not None and verdict.transition is not None:
+            self.said.append(Said(at, verdict.transition))
+
+    def show(self, steps: Sequence[tuple[float, Value]], begin: float = 0.0) -> float:
+        """Show values after each other, and the time whenever the rule has asked for it; return the time."""
+        at = begin
+        for wait, value in steps:
+            at += wait
+            self.turn(at)
+            for channel in self.rule.watches():
+                self._note(self.rule.on_reading(channel, value, at), at)
+        return at
+
+    def turn(self, to: float) -> None:
+        for _ in range(1000):
+            due = self.rule.deadline
+            if due is None or due > to:
+                return
+            self._note(self.rule.on_time(due), due)
+        raise AssertionError("it asks for the same time for ever")
+
+
+def test_it_has_the_names_that_the_registry_looks_for(kind: str) -> None:
+    module = registry.module("rules", kind)
+    assert issubclass(module.Rule, contracts.Rule)
+    assert issubclass(module.Settings, contracts.Settings)
+
+
+def test_its_sample_is_a_configuration(kind: str, tmp_path: Path) -> None:
+    rule = new(kind, configured(kind, tmp_path))
+    assert all("." in channel for channel in rule.watches())
+
+
+def test_all_of_its_settings_are_documented(kind: str) -> None:
+    settings = registry.module("rules", kind).Settings
+    for field in settings.__struct_fields__:
+        assert f"\n        {field}: " in settings.__doc__, f"{kind}: {field} is not documented"
+
+
+def test_a_new_one_is_quiet(kind: str, tmp_path: Path) -> None:
+    rule = new(kind, configured(kind, tmp_path))
+    for channel in rule.watches():
+        assert rule.on_reading(channel, None, 0.0) is None
+    assert rule.deadline is None or rule.deadline > 0
+
+
+@given(steps=STEPS)
+def test_the_same_readings_give_the_same_changes(kind: str, steps: list[tuple[float, Value]]) -> None:
+    for settings in variants(kind):
+        one, other = Bench(new(kind, settings)), Bench(new(kind, settings))
+        one.show(steps)
+        other.show(steps, begin=1_000_000.0)
+        assert [(said.at + 1_000_000.0, said.transition.active) for said in one.said] == [
+            (said.at, said.transition.active) for said in other.said
+        ]
+
+
+@given(steps=STEPS)
+def test_raised_and_cleared_come_in_turn(kind: str, steps: list[tuple[float, Value]]) -> None:
+    for settings in variants(kind):
+        bench = Bench(new(kind, settings))
+        bench.show(steps)
+        states = [said.transition.active for said in bench.said]
+        assert states == [index % 2 == 0 for index in range(len(states))]
+        for said in bench.said:
+            assert said.transition.since <= said.at
+            assert said.transition.limit
+            assert said.transition.of in bench.rule.watches()
+        times = [said.at for said in bench.said]
+        assert times == sorted(times)
+
+
+@given(steps=STEPS, places=st.lists(st.integers(0, 40), max_size=5))
+def test_a_restart_at_any_point_changes_nothing(
+    kind: str, steps: list[tuple[float, Value]], places: list[int]
+) -> None:
+    for settings in variants(kind):
+        without = Bench(new(kind, settings))
+        without.show(steps)
+
+        bench = Bench(new(kind, settings))
+        at = 0.0
+        cuts = sorted({0, len(steps), *(place for place in places if place < len(steps))})
+        for begin, end in itertools.pairwise(cuts):
+            at = bench.show(steps[begin:end], at)
+            kept = msgspec.json.decode(msgspec.json.encode(dict(bench.rule.state(at))))  # as the log keeps it
+            bench.rule = new(kind, settings)
+            bench.rule.restore(kept, at)
+        assert [said.transition.active for said in bench.said] == [
+            said.transition.active for said in without.said
+        ]
+        for one, other in zip(bench.said, without.said, strict=True):
+            assert one.at == pytest.approx(other.at, abs=1e-6)
+            assert one.transition.since == pytest.approx(other.transition.since, abs=1e-6)
+            assert one.transition.value == other.transition.value
+
+
+@given(steps=STEPS)
+def test_its_state_is_made_of_values_that_the_log_can_keep(
+    kind: str, steps: list[tuple[float, Value]]
+) -> None:
+    for settings in variants(kind):
+        bench = Bench(new(kind, settings))
+        at = bench.show(steps)
+        for name, value in bench.rule.state(at).items():
+            assert isinstance(name, str)
+            assert value is None or isinstance(value, int | float | str)
+
+
+def test_it_does_not_stumble_over_a_state_that_it_never_wrote(kind: str, tmp_path: Path) -> None:
+    settings = configured(kind, tmp_path)
+    for state in ({}, {"active": None}, {"active": 1}, {"since": "x", "turning": "y", "value": None}):
+        bench = Bench(new(kind, settings))
+        bench.rule.restore(state, 100.0)
+        bench.show([(1.0, 20), (60.0, 40), (60.0, 20)], begin=100.0)
