@@ -25,8 +25,8 @@ format: $(BIN)/.tests ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(BIN)/.tests ## measure, on this machine, against paho-mqtt alone
-	$(BIN)/python -m benchmarks
+bench: $(BIN)/.tests ## measure this machine against paho-mqtt alone; ARGS='soak' for ten minutes
+	$(BIN)/python -m benchmarks $(ARGS)
 
 wheel: $(BIN)/.tests ## build dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

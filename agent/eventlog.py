@@ -177,8 +177,8 @@ class EventLog:
                 await self._write(self._store.end_run, self.run, self._clock.wall())
             except sqlite3.Error as error:
                 logger.error("the event log %s could not be ended: %s", self.path, error)  # noqa: TRY400
-        await self._write(self._store.close)
         await self._read(self._reader.close)
+        await self._write(self._store.close)  # the last to close moves the write-ahead log into the file
         self._writing.shutdown()
         self._reading.shutdown()
         if self._lock_file is not None:

@@ -49,8 +49,11 @@ SELECT
 FROM events JOIN streams USING (stream);
 """
 
-ROWS_PER_INSERT: Final = 500
-"""Rows in one INSERT. One statement lets go of Python's lock once, however many rows it writes."""
+_INSERTS: Final = [
+    (size, f"INSERT INTO events VALUES {','.join(['(?,?,?,?,?)'] * size)}") for size in (100, 10, 1)
+]
+"""One statement lets go of Python's lock once, however many rows it writes. Few sizes, because SQLite keeps a compiled
+program for each, and Python keeps the last 128 of them."""
 
 DELETE_CHUNK: Final = 5_000
 """Rows in one DELETE of retention, so that no transaction holds the writer up for long."""
@@ -186,11 +189,12 @@ class EventStore:
         """
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            rows = [item for event in events for item in self._row(event, units)]
-            for start in range(0, len(rows), 5 * ROWS_PER_INSERT):
-                chunk = rows[start : start + 5 * ROWS_PER_INSERT]
-                marks = ",".join(["(?,?,?,?,?)"] * (len(chunk) // 5))
-                self._db.execute(f"INSERT INTO events VALUES {marks}", chunk)  # noqa: S608 -- only question marks
+            start = 0
+            for size, statement in _INSERTS:
+                while len(events) - start >= size:
+                    chunk = events[start : start + size]
+                    self._db.execute(statement, [item for event in chunk for item in self._row(event, units)])
+                    start += size
             self._db.executemany(
                 "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)",
                 [(consumer, int(lane), seq) for (consumer, lane), seq in cursors.items()],

@@ -100,7 +100,8 @@ class Connection:
             await self._loop.run_in_executor(None, client.connect, host, port, keepalive)
         except (OSError, ValueError) as error:
             raise Disconnected(explain(error, self._where)) from error
-        if (sock := client.socket()) is None:
+        sock: Any = client.socket()
+        if sock is None:
             raise Unspoken(self._silence)
         sock.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_NODELAY, 1

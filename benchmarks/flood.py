@@ -1,0 +1,104 @@
+"""Lines flooding a pseudo-terminal to acknowledged QoS 1 publishes, against paho-mqtt alone.
+
+Each run has the agent and, before and after it, paho-mqtt alone with the same payloads, the same broker and the same
+subscriber; the ratio is that of neighbours, so that what the machine does meanwhile falls on both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from benchmarks._harness import Agent, Broker, Child, Line, Subscriber, folder, one_line, progress
+from benchmarks._results import Row, row
+from benchmarks._subscriber import Wanted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AIM: Final = 0.6
+"""Of what paho-mqtt alone does."""
+
+PARSERS: Final = {
+    "csv": "{csv: [n, temperature]}",
+    "regex": r"{regex: '(?P<n>\d+),(?P<temperature>[-\d.]+)'}",
+    "json": "json",
+}
+"""By name, how the agent parses; a regex reads what csv reads."""
+
+
+class Run(NamedTuple):
+    """What one run gave.
+
+    Attributes:
+        rate: Events received in a second.
+        cpu: Microseconds of processor time for each, of the publishing process.
+    """
+
+    rate: float
+    cpu: float
+
+
+def agent(place: Path, broker: Broker, parse: str, count: int) -> Run:
+    """Flood the agent.
+
+    Raises:
+        RuntimeError: Something is missing or out of order.
+    """
+    subscriber = Subscriber(Wanted(port=broker.port, count=count))
+    with Line() as line, subscriber:
+        writer = line.writer("json" if parse == "json" else "csv", count)
+        with (
+            writer,
+            Agent(place, one_line(line.port, broker.port_v5, place, parse=PARSERS[parse])) as program,
+        ):
+            program.wait(subscriber, "online")
+            program.wait_open(line.port)
+            before = program.usage()
+            writer.go()
+            began = writer.read(120)["began"]
+            received = subscriber.received(120)
+            used = program.usage().since(before)
+            program.stop()
+    if received["count"] != count or received["missing"] or received["disordered"]:
+        raise RuntimeError(f"of {count} lines: {received}\n{program.messages()}")
+    return Run(count / (received["last"] - began) * 1e9, used.cpu / count * 1e6)
+
+
+def alone(broker: Broker, count: int) -> Run:
+    """Publish the same with paho-mqtt alone."""
+    subscriber = Subscriber(Wanted(port=broker.port, count=count))
+    with subscriber, Child("_paho_alone", broker.port_v5, count, 0) as publisher:
+        publisher.read()
+        publisher.go()
+        said = publisher.read(120)
+        received = subscriber.received(120)
+    return Run(count / (received["last"] - said["began"]) * 1e9, said["cpu"] / count * 1e6)
+
+
+def measure(*, quick: bool) -> list[Row]:
+    """Measure."""
+    count, repeats = (20_000, 3) if quick else (60_000, 5)
+    references: list[Run] = []
+    runs: dict[str, list[Run]] = {parse: [] for parse in PARSERS}
+    ratios: dict[str, list[float]] = {parse: [] for parse in PARSERS}
+    for turn in range(repeats):
+        for parse in PARSERS:
+            progress(f"flood: {parse}, run {turn + 1} of {repeats}")
+            with folder() as place, Broker(place) as broker:
+                before = alone(broker, count)
+                mine = agent(place, broker, parse, count)
+                after = alone(broker, count)
+            references += [before, after]
+            runs[parse].append(mine)
+            ratios[parse].append(2 * mine.rate / (before.rate + after.rate))
+    paho = [run.rate for run in references]
+    rows = [row("flood: paho-mqtt alone", paho, "events/s", note=f"{count:,} messages, window 100, MQTT 5")]
+    for parse, found in runs.items():
+        rows += [
+            row(f"flood: agent, {parse} lines", [run.rate for run in found], "events/s"),
+            row(f"flood: agent, {parse}, of paho alone", ratios[parse], "x", AIM, "≥"),
+        ]
+    rows.append(row("flood: CPU an event, paho alone", [run.cpu for run in references], "µs"))
+    for parse, found in runs.items():
+        rows.append(row(f"flood: CPU an event, agent, {parse}", [run.cpu for run in found], "µs"))
+    return rows
