@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from agent.config import Config, Device
-    from agent.contracts import Driver, Simulator
+    from agent.contracts import Driver, Settings, Simulator
     from agent.events import Value
 
 logger = logging.getLogger(__name__)
@@ -79,12 +79,13 @@ class App:
 
     Attributes:
         log: The event log, open while `run` runs.
+        simulated: Whether devices are simulated.
     """
 
     def __init__(self, config: Config, *, simulate: bool = False, seed: int = 0) -> None:
         self.log = EventLog(log_path(config, simulated=simulate), config.log, Clock())
         self._config = config
-        self._simulate = simulate
+        self.simulated = simulate
         self._seed = seed
         self._clock = Clock()
         self._threads = BusThreads()
@@ -126,7 +127,7 @@ class App:
             )
             facts: dict[str, Value] = {
                 "version": gateway.version, "gateway": gateway.name, "clean": int(self.log.was_clean),
-                "simulated": int(self._simulate),
+                "simulated": int(self.simulated),
             }  # fmt: skip
             self.log.append(EventType.AGENT_STARTED, "agent", facts)
             services = [self.log.keep(), self._rulebook.keep_time(), api.serve(), _feed_watchdog()]
@@ -179,17 +180,8 @@ class App:
         sources = []
         for device in self._config.devices.values():
             settings = device.settings
-            if self._simulate and device.simulate is not None:
-                seed = zlib.crc32(f"{self._seed}:{device.name}".encode())
-                simulator = registry.module("simulators", device.driver).Simulator(
-                    settings, device.simulate, seed
-                )
-                stack.push_async_callback(simulator.close)
-                try:
-                    settings = await simulator.open()
-                except ValueError as error:
-                    path = f"devices.{device.name}.simulate"
-                    raise ConfigError([Fault(str(self._config.path), 0, 0, path, str(error))]) from error
+            if self.simulated and device.simulate is not None:
+                settings = await self._simulated(device, stack)
             driver: Driver[Any] = registry.module("drivers", device.driver).Driver(settings)
             if isinstance(driver, Output):
                 self._commander.add(device.name, driver)
@@ -206,6 +198,20 @@ class App:
             part = self._part("device", device.name)
             sources.append(keep_running(part, partial(intake.run, part), DEVICE_BACKOFF))
         return sources
+
+    async def _simulated(self, device: Device, stack: contextlib.AsyncExitStack) -> Settings:
+        """Bring up a simulated device and return the driver's settings with its address."""
+        seed = zlib.crc32(f"{self._seed}:{device.name}".encode())
+        try:
+            module = registry.module("simulators", device.driver)
+            simulator: Simulator[Any] = module.Simulator(device.settings, device.simulate, seed)
+            stack.push_async_callback(simulator.close)
+            settings: Settings = await simulator.open()
+        except (ValueError, registry.UnknownKind) as error:
+            what = f"{error}; `simulate: false` keeps the device real"
+            path = f"devices.{device.name}.simulate"
+            raise ConfigError([Fault(str(self._config.path), 0, 0, path, what)]) from error
+        return settings
 
     def _build_rules(self) -> None:
         for entry in self._config.rules.values():
@@ -303,7 +309,7 @@ class App:
             "pid": os.getpid(),
             "run": self.log.run,
             "uptime": round(now - self._started, 1),
-            "simulated": self._simulate,
+            "simulated": self.simulated,
             "devices": parts["device"],
             "forwarders": parts["forwarder"],
             "brokers": parts["broker"],

@@ -93,8 +93,9 @@ def run(options: argparse.Namespace) -> int:
 async def _run(gateway: app.App, configuration: Config, duration: Duration | None, *, show: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: the terminal was closed
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+            loop.add_signal_handler(number, stop.set)
     if duration is not None:
         loop.call_later(duration, stop.set)
     if not show:
@@ -124,7 +125,8 @@ def _introduction(configuration: Config, gateway: app.App) -> Iterator[str]:
         command = f"mosquitto_sub {where} -t 'gatepost/#' -v"
         missing = "" if shutil.which("mosquitto_sub") else paint("dim", "   (apt install mosquitto-clients)")
         yield f"  subscribe  {paint('bold', command)}{missing}"
-    yield f"  status     {paint('bold', f'{_program()} status {configuration.path}')}"
+    simulate = "--simulate " if gateway.simulated else ""
+    yield f"  status     {paint('bold', f'{_program()} status {simulate}{configuration.path}')}"
     yield "  stop       Ctrl-C"
     yield ""
 
@@ -203,8 +205,8 @@ def show(options: argparse.Namespace) -> int:
     pages = catalog.pages(options.kind)
     if not pages:
         near = catalog.nearest(options.kind)
-        hint = f"; did you mean {near!r}?" if near else ""
-        raise GatepostError(f"there is no kind {options.kind!r}{hint} See: {_program()} list")
+        hint = f"; did you mean {near!r}?" if near else f"; see: {_program()} list"
+        raise GatepostError(f"there is no kind {options.kind!r}{hint}")
     say(json.dumps(pages, indent=2) if options.json else "\n\n".join(map(catalog.text, pages)))
     return DONE
 
@@ -220,7 +222,7 @@ def print_schema(_: argparse.Namespace) -> int:
 
 def _log_of(options: argparse.Namespace) -> Path:
     """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
-    configuration = config.load(options.config)
+    configuration = config.load(options.config, with_secrets=False)
     real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
     if options.simulate:
         return simulated
@@ -290,7 +292,9 @@ def _stored_events(
     """Return the events in the file, with their JSON, for no agent runs."""
     if options.follow:
         raise GatepostError(f"no agent runs on {store.path}; leave out --follow to read the log")
-    encoding = plain_json.Encoding(plain_json.Settings(), Gateway(config.load(options.config).gateway, "", 0))
+    encoding = plain_json.Encoding(
+        plain_json.Settings(), Gateway(config.load(options.config, with_secrets=False).gateway, "", 0)
+    )
     after = store.last(request["last"]) if "last" in request else request["after"]
     while found := store.read(None, after, None, 1000):
         for event in found:

@@ -131,7 +131,9 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
     yield ""
     yield paint("dim", "alarms") if said["alarms"] else "no alarm is active"
     for alarm in said["alarms"]:
-        yield f"  {paint('alarm', ' ' + alarm['rule'] + ' ')}  {alarm['message']}  ({alarm['severity']}, since {alarm['raised']})"
+        since = datetime.fromisoformat(alarm["raised"]).astimezone()
+        told = f"{alarm['message']}  ({alarm['severity']}, since {since:%Y-%m-%d %H:%M:%S})"
+        yield f"  {paint('alarm', ' ' + alarm['rule'] + ' ')}  {told}"
     log = said["log"]
     yield ""
     yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"

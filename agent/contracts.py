@@ -12,7 +12,8 @@ logs a lost connection; it raises one of the errors of `agent.errors`, which say
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from string import Formatter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
@@ -329,6 +330,10 @@ class Forwarder(ABC, Generic[S]):
 # --- what is common to all devices, rules and forwarders --------------------------------------------------------------
 
 
+MESSAGE_FIELDS: Final = frozenset({"rule", "severity", "of", "value", "limit"})
+"""What may stand in braces in the message of a rule."""
+
+
 class RuleOutcome(Settings, frozen=True):
     """What else may be said of any rule, beside its kind.
 
@@ -341,6 +346,19 @@ class RuleOutcome(Settings, frozen=True):
     severity: Severity = Severity.WARNING
     message: str | None = None
     then: Reaction | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a message that cannot be filled in."""
+        try:
+            fields = {name for _, name, _, _ in Formatter().parse(self.message or "") if name is not None}
+            if unknown := fields - MESSAGE_FIELDS:
+                raise ValueError(f"there is no {{{min(unknown)}}}")
+            (self.message or "").format(rule="", severity="", of="", value=0.5, limit="")
+        except ValueError as error:
+            raise ValueError(
+                f"message cannot be filled in ({error}), "
+                "expected text with {rule}, {severity}, {of}, {value} or {limit} in it; {{ stands for a brace"
+            ) from None
 
 
 class Reaction(Settings, frozen=True):

@@ -151,11 +151,18 @@ class Rulebook:
 
     def _record(self, entry: _Entry, transition: Transition, at: float) -> None:
         severity = entry.outcome.severity.value
-        template = entry.outcome.message or DEFAULT_MESSAGE
         value = transition.value
-        message = template.format(
-            rule=entry.name, severity=severity, of=transition.of, value=value, limit=transition.limit
-        )
+        known = {
+            "rule": entry.name,
+            "severity": severity,
+            "of": transition.of,
+            "value": value,
+            "limit": transition.limit,
+        }
+        try:
+            message = (entry.outcome.message or DEFAULT_MESSAGE).format(**known)
+        except ValueError:  # a number's format for a value that is none: an alarm is not lost over its text
+            message = DEFAULT_MESSAGE.format(**known)
         facts: dict[str, Value] = {
             "severity": severity, "of": transition.of, "value": value, "limit": transition.limit, "message": message,
         }  # fmt: skip

@@ -19,6 +19,8 @@ def join_group(device: str, usual: str) -> str:
         group = grp.getgrgid(Path(device).stat().st_gid).gr_name
     except (OSError, KeyError):
         group = usual
+    if group == "root":  # that of a file nobody has given to anybody; nobody should join it
+        group = usual
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

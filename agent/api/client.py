@@ -7,6 +7,8 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent.errors import GatepostError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -27,10 +29,18 @@ def ask(path: Path, request: dict[str, Any]) -> Iterator[Iterator[bytes] | None]
 
 
 def answers(path: Path) -> bool:
-    """Whether an agent listens there."""
+    """Whether an agent listens there.
+
+    Raises:
+        GatepostError: One may, but not for us.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))
+        except PermissionError as error:
+            raise GatepostError(
+                f"{path} answers only the user whose agent it is, and root; try sudo"
+            ) from error
         except OSError:
             return False
         return True

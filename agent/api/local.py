@@ -44,6 +44,7 @@ class LocalApi:
         self._log = log
         self._encoding = encoding
         self._status = status
+        self._callers: set[asyncio.StreamWriter] = set()
 
     async def serve(self) -> None:
         """Listen until cancelled; without the socket the agent runs all the same."""
@@ -58,12 +59,15 @@ class LocalApi:
         finally:
             os.umask(before)
         try:
-            await server.serve_forever()
+            await asyncio.Event().wait()
         finally:
             server.close()
+            for caller in self._callers:
+                caller.close()
             self.path.unlink(missing_ok=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._callers.add(writer)
         with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
             try:
                 async with asyncio.timeout(PATIENCE):
@@ -86,6 +90,7 @@ class LocalApi:
                     msgspec.json.encode({"error": f"expected a JSON object in one line: {error}"}) + b"\n"
                 )
             await writer.drain()
+        self._callers.discard(writer)
         writer.close()
 
     async def _send_events(self, writer: asyncio.StreamWriter, after: int, *, follow: bool) -> None:

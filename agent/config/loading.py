@@ -46,17 +46,21 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+def load(path: Path, environment: Mapping[str, str] | None = None, *, with_secrets: bool = True) -> Config:
     """Read a configuration and everything that it refers to.
 
     Args:
         path: The main file; `conf.d/*.yaml` and `secrets.yaml` are looked for beside it.
         environment: What `${VARIABLE}` and secrets are looked up in, the process's own by default.
+        with_secrets: False leaves secrets empty, for who only looks at what runs.
 
     Raises:
         ConfigError: It has faults; all of them, by file, line and column.
     """
-    return _Loading(path, os.environ if environment is None else environment).config()
+    variables = Variables(
+        path.parent, os.environ if environment is None else environment, with_secrets=with_secrets
+    )
+    return _Loading(path, variables).config()
 
 
 def host_name() -> str:
@@ -68,9 +72,9 @@ def host_name() -> str:
 class _Loading:
     """One run of the loader."""
 
-    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, variables: Variables) -> None:
         self._path = path
-        self._variables = Variables(path.parent, environment)
+        self._variables = variables
         self._decoder = Decoder(self._variables)
         self._top: dict[str, Entry] = {}
         self._named: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}

@@ -77,7 +77,8 @@ class Text(NamedTuple):
 class Variables:
     """The environment and the secrets of one run of the loader."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, with_secrets: bool = True) -> None:
+        self._with_secrets = with_secrets
         self.faults: list[Fault] = []
         self._secrets_file = folder / "secrets.yaml"
         self._environment = environment
@@ -92,7 +93,7 @@ class Variables:
         """
         written = str(node.value)
         if node.tag == documents.SECRET_TAG:
-            secret = self._secret(written)
+            secret = self._secret(written) if self._with_secrets else ""
             self.hide(secret)
             return Text(secret, plain=True, filled=True, shown=f"what !secret {written} holds")
         text = _VARIABLE.sub(self._variable, written)

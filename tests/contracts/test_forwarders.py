@@ -10,6 +10,7 @@ import pytest
 from contracts.devices import sample
 
 from agent import config, contracts, registry
+from agent.config.schema import attributes
 from agent.contracts import Gateway
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected
@@ -86,7 +87,7 @@ def test_its_sample_is_a_configuration(kind: str, tmp_path: Path) -> None:
 def test_all_of_its_settings_are_documented(kind: str) -> None:
     settings = registry.module("forwarders", kind).Settings
     for field in settings.__struct_fields__:
-        assert f"\n        {field}: " in settings.__doc__, f"{kind}: {field} is not documented"
+        assert attributes(settings).get(field), f"{kind}: {field} is not documented"
 
 
 @with_far_side

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import config, contracts, registry
+from agent.config.schema import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def test_its_sample_is_a_configuration(kind: str, tmp_path: Path) -> None:
 def test_all_of_its_settings_are_documented(kind: str) -> None:
     settings = registry.module("rules", kind).Settings
     for field in settings.__struct_fields__:
-        assert f"\n        {field}: " in settings.__doc__, f"{kind}: {field} is not documented"
+        assert attributes(settings).get(field), f"{kind}: {field} is not documented"
 
 
 def test_a_new_one_is_quiet(kind: str, tmp_path: Path) -> None:
