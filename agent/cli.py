@@ -107,7 +107,10 @@ async def _run(gateway: app.App, configuration: Config, duration: Duration | Non
     await gateway.run(stop, lambda: viewer.append(loop.create_task(_show_events(gateway))))
     for task in viewer:
         task.cancel()
-    say(console.Style(sys.stdout)("dim", "stopped; everything is written"))
+    end = (
+        f"the log could not be written: {gateway.log.fault}" if gateway.log.fault else "everything is written"
+    )
+    say(console.Style(sys.stdout)("dim", f"stopped; {end}"))
 
 
 def _introduction(configuration: Config, gateway: app.App) -> Iterator[str]:

@@ -351,12 +351,12 @@ class RuleOutcome(Settings, frozen=True):
         """Refuse a message that cannot be filled in."""
         try:
             fields = {name for _, name, _, _ in Formatter().parse(self.message or "") if name is not None}
-            if unknown := fields - MESSAGE_FIELDS:
-                raise ValueError(f"there is no {{{min(unknown)}}}")
+            if fields - MESSAGE_FIELDS:
+                raise ValueError("another name in braces")
             (self.message or "").format(rule="", severity="", of="", value=0.5, limit="")
         except ValueError as error:
             raise ValueError(
-                f"message cannot be filled in ({error}), "
+                f"message cannot be filled in: {error}, "
                 "expected text with {rule}, {severity}, {of}, {value} or {limit} in it; {{ stands for a brace"
             ) from None
 

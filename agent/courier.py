@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,12 @@ BATCH: Final = 50
 BACKLOG: Final = 500
 """Events read from the file at once."""
 
+
+REFUSAL_EVERY: Final = 60.0
+"""Seconds between messages about events that are refused for the same reason; those in between are counted."""
+
+REASONS: Final = 20
+"""Reasons that are remembered, for some tell of each event's size."""
 
 STUCK: Final = 3
 """Connections lost in a row with the same event first on its way, after which that event is named."""
@@ -98,6 +105,7 @@ class Courier:
         self._in_flight = 0
         # The event that was first on its way when a connection was lost, and how often in a row.
         self._stuck = (0, 0)
+        self._refusal_told: dict[str, float] = {}  # by reason: when it may be said again
         self._is_full = False
         self._is_called = False
         self._error: Exception | None = None
@@ -227,9 +235,14 @@ class Courier:
         """Count what the far side refuses for good, and go on."""
         self.rejected += len(error.seqs)
         self.delivered -= len(error.seqs)
-        refused = [event for event in batch if event.seq in error.seqs]
-        for event in refused[:3]:
-            logger.error(
-                "forwarder %s: event %s (%s of %s) was refused and is set aside: %s",
-                self.name, event.id, event.type, event.source, error.reason,
-            )  # fmt: skip
+        now = time.monotonic()
+        if now < self._refusal_told.get(error.reason, 0.0):
+            return
+        if len(self._refusal_told) > REASONS:
+            self._refusal_told.clear()
+        self._refusal_told[error.reason] = now + REFUSAL_EVERY
+        event = next(event for event in batch if event.seq in error.seqs)
+        logger.error(
+            "forwarder %s: event %s (%s of %s) was refused and is set aside: %s (%d since the start)",
+            self.name, event.id, event.type, event.source, error.reason, self.rejected,
+        )  # fmt: skip

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import msgspec
+
 from agent import contracts
 from agent.errors import GatepostError
 from agent.events import Event, EventType, Lane, lane_of
@@ -50,6 +52,9 @@ ROOM: Final = 4 * GROUP
 
 TAIL_LIMIT: Final = 50_000
 """Events kept in memory while the disk refuses to be written; then the oldest readings go."""
+
+TELL_LOST_EVERY: Final = 60.0
+"""Seconds between reports of what had to go from memory."""
 
 LOOK_EVERY: Final = 0.25
 """Seconds between looks at how old the oldest undelivered reading has become, while there is anything to write."""
@@ -119,6 +124,8 @@ class EventLog:
             deque()
         )  # seq, and when it was appended, a few for each `commit`
         self._last_commit = 0.0
+        self._lost: tuple[int, int, int] | None = None  # not told yet: first and last seq, and how many
+        self._tell_lost_at = 0.0
 
     # --- open and close -------------------------------------------------------------------------------------------
 
@@ -138,15 +145,26 @@ class EventLog:
         self._lock_file = lock(self.path)
         aside: Path | None = None
         try:
-            await self._write(self._store.open_writer)
-        except sqlite3.DatabaseError as error:
+            await self._begin(consumers, version)
+        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and "disk image" not in str(error):
                 raise GatepostError(f"cannot open the event log {self.path}: {error}") from error
+            self._reader.close()
             self._store.close()
             aside = set_aside(self.path, f"{self._clock.wall() // 1_000_000}")
             logger.error("the event log %s is damaged (%s); set aside as %s", self.path, error, aside)  # noqa: TRY400
             self._store = EventStore(self.path)
-            await self._write(self._store.open_writer)
+            self._reader = EventStore(self.path)
+            await self._begin(consumers, version)
+        self._last_commit = self._clock.monotonic()
+        if aside is not None:
+            self.append(
+                EventType.LOG_RECOVERED, "agent", {"reason": "it was damaged", "set_aside": str(aside)}
+            )
+
+    async def _begin(self, consumers: Sequence[str], version: str) -> None:
+        """Open the file, begin a run in it, and take up what it keeps."""
+        await self._write(self._store.open_writer)
         self.run, self._next, self.was_clean = await self._write(
             self._store.begin_run, self._clock.wall(), version
         )
@@ -162,11 +180,6 @@ class EventLog:
         }
         self._dirty_cursors = saved != self._cursors
         await self._read(self._reader.open_reader)
-        self._last_commit = self._clock.monotonic()
-        if aside is not None:
-            self.append(
-                EventType.LOG_RECOVERED, "agent", {"reason": "it was damaged", "set_aside": str(aside)}
-            )
 
     async def close(self) -> None:
         """Write what is on the tail, mark the run as ended, and close."""
@@ -176,7 +189,11 @@ class EventLog:
                 await self.commit()
                 await self._write(self._store.end_run, self.run, self._clock.wall())
             except sqlite3.Error as error:
-                logger.error("the event log %s could not be ended: %s", self.path, error)  # noqa: TRY400
+                self.fault = str(error)
+                logger.error(  # noqa: TRY400
+                    "the event log %s could not be ended: %s; %d events that are not written are lost",
+                    self.path, error, len(self._unwritten),
+                )  # fmt: skip
         await self._read(self._reader.close)
         await self._write(self._store.close)  # the last to close moves the write-ahead log into the file
         self._writing.shutdown()
@@ -438,6 +455,7 @@ class EventLog:
             if self.fault is not None:
                 logger.warning("the event log %s can be written again", self.path)
                 self.fault = None
+                self._tell_lost(at_once=True)
             self._room.set()
             if not self.settings.commit:
                 self._notify()
@@ -451,15 +469,30 @@ class EventLog:
         excess = len(self._unwritten) - TAIL_LIMIT
         if excess > 0:
             readings = [event.seq for event in self._unwritten if event.lane is Lane.READINGS][:excess]
-            self._forget(set(readings), "the log cannot be written")
+            self._forget(readings)
+        self._tell_lost()
 
-    def _forget(self, seqs: set[int], reason: str) -> None:
+    def _forget(self, seqs: Sequence[int]) -> None:
         if not seqs:
             return
-        first, last = min(seqs), max(seqs)
-        self._unwritten = [event for event in self._unwritten if event.seq not in seqs]
+        gone, last = set(seqs), seqs[-1]
+        self._unwritten = [event for event in self._unwritten if event.seq not in gone]
         self._tails[Lane.READINGS].trim(last)
-        self._report_dropped(first, last, len(seqs), reason)
+        delivered = self._passed()[Lane.READINGS]
+        lost = [seq for seq in seqs if seq > delivered]  # what was delivered is missed by nobody
+        if lost:
+            first, _, count = self._lost or (lost[0], 0, 0)
+            self._lost = (first, last, count + len(lost))
+
+    def _tell_lost(self, *, at_once: bool = False) -> None:
+        """Report what went while the log could not be written: the first at once, then once a minute."""
+        now = self._clock.monotonic()
+        if self._lost is None or not (at_once or now >= self._tell_lost_at):
+            return
+        self._tell_lost_at = now + TELL_LOST_EVERY
+        first, last, count = self._lost
+        self._lost = None
+        self._report_dropped(first, last, count, "the log cannot be written")
 
     def _report_dropped(self, first: int, last: int, count: int, reason: str) -> None:
         self.dropped += count

@@ -25,6 +25,7 @@ Parser = Callable[[bytes], dict[str, Value]]
 """What reads one line. It raises ValueError, with the reason, where the line makes no sense."""
 
 MOST_CHANNELS: Final = 64
+MOST_NAMES: Final = 256
 SKIP: Final = "_"
 """The name of a CSV column that is not wanted."""
 _CHANNEL: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
@@ -140,12 +141,12 @@ def parser(parse: Parse, numeric: Collection[str], encoding: str) -> Parser:
     """
     numeric = frozenset(numeric)
     if parse.json:
-        return _json_parser(numeric, encoding)
+        return _bounded(_json_parser(numeric, encoding))
     if parse.csv is not None:
         return _csv_parser(parse.columns(), numeric, encoding)
     if parse.key_value:
         style = parse.key_value if isinstance(parse.key_value, KeyValue) else KeyValue()
-        return _key_value_parser(style, numeric, encoding)
+        return _bounded(_key_value_parser(style, numeric, encoding))
     return _regex_parser(re.compile(parse.regex or ""), numeric, encoding)
 
 
@@ -173,6 +174,22 @@ def _values(items: Iterable[tuple[str, Value]], numeric: frozenset[str]) -> dict
         if value.__class__ is str and name in numeric:
             raise ValueError(f"{name} is not a number")
     return values
+
+
+def _bounded(parse: Parser) -> Parser:
+    """Refuse ever new channels: each is remembered, here, in the log and by receivers."""
+    known: set[str] = set()
+
+    def bounded(line: bytes) -> dict[str, Value]:
+        values = parse(line)
+        if not values.keys() <= known:
+            together = known | values.keys()
+            if len(together) > MOST_NAMES:
+                raise ValueError(f"more than {MOST_NAMES} different channels since the start")
+            known.update(together)
+        return values
+
+    return bounded
 
 
 def _csv_parser(columns: Csv, numeric: frozenset[str], encoding: str) -> Parser:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -44,58 +45,69 @@ class LocalApi:
         self._log = log
         self._encoding = encoding
         self._status = status
-        self._callers: set[asyncio.StreamWriter] = set()
+        self._answering: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> None:
         """Listen until cancelled; without the socket the agent runs all the same."""
-        self.path.unlink(missing_ok=True)
+        server: asyncio.Server | None = None
         before = os.umask(0o177)
         try:
+            self.path.unlink(missing_ok=True)
             server = await asyncio.start_unix_server(self._answer, self.path, limit=REQUEST_LIMIT)
         except OSError as error:
             logger.warning("no local status: cannot listen on %s: %s", self.path, error)
-            await asyncio.Event().wait()
-            return
         finally:
             os.umask(before)
         try:
-            await asyncio.Event().wait()
+            # Not `serve_forever`: since Python 3.12 its end waits for every caller to hang up, and followers do not.
+            await asyncio.get_running_loop().create_future()
         finally:
-            server.close()
-            for caller in self._callers:
-                caller.close()
-            self.path.unlink(missing_ok=True)
+            if server is not None:
+                server.close()
+                for task in self._answering:
+                    task.cancel()
+                with contextlib.suppress(OSError):
+                    self.path.unlink(missing_ok=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._callers.add(writer)
-        with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    line = await reader.readline()
-                request = msgspec.json.decode(line, type=dict[str, Any])
-                match request:
-                    case {"get": "status"}:
-                        writer.write(msgspec.json.encode(await self._status()) + b"\n")
-                    case {"get": "events", "after": int(after)}:
-                        await self._send_events(writer, after, follow=request.get("follow") is True)
-                    case {"get": "events", "last": int(last)}:
-                        after = max(0, self._log.last - last)
-                        await self._send_events(writer, after, follow=request.get("follow") is True)
-                    case _:
-                        writer.write(
-                            b'{"error": "expected {\\"get\\": \\"status\\"} or {\\"get\\": \\"events\\", \\"after\\": SEQ}"}\n'
-                        )
-            except (ValueError, msgspec.DecodeError) as error:
-                writer.write(
-                    msgspec.json.encode({"error": f"expected a JSON object in one line: {error}"}) + b"\n"
-                )
-            await writer.drain()
-        self._callers.discard(writer)
-        writer.close()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- the server makes one for each caller
+        self._answering.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+                await self._answer_one(reader, writer)
+                await writer.drain()
+        finally:
+            self._answering.discard(task)
+            writer.close()
 
-    async def _send_events(self, writer: asyncio.StreamWriter, after: int, *, follow: bool) -> None:
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                line = await reader.readline()
+            match msgspec.json.decode(line, type=dict[str, Any]):
+                case {"get": "status"}:
+                    writer.write(msgspec.json.encode(await self._status()) + b"\n")
+                case {"get": "events", "after": int(after), **more}:
+                    await self._send_events(reader, writer, after, follow=more.get("follow") is True)
+                case {"get": "events", "last": int(last), **more}:
+                    after = max(0, self._log.last - last)
+                    await self._send_events(reader, writer, after, follow=more.get("follow") is True)
+                case _:
+                    raise ValueError("there is status, and events with after or last")
+        except sqlite3.Error as error:
+            writer.write(msgspec.json.encode({"error": f"the event log cannot be read: {error}"}) + b"\n")
+        except (ValueError, OverflowError, msgspec.DecodeError) as error:
+            writer.write(msgspec.json.encode({"error": f"expected a request in one line: {error}"}) + b"\n")
+
+    async def _send_events(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: int, *, follow: bool
+    ) -> None:
         wake = asyncio.Event()
         stop_listening = self._log.listen(wake.set)
+        # A caller that hangs up is noticed also where no event comes: nothing else is expected of it.
+        hung_up = asyncio.ensure_future(reader.read(1))
+        hung_up.add_done_callback(lambda _: wake.set())
         try:
             while True:
                 wake.clear()
@@ -104,9 +116,10 @@ class LocalApi:
                 await writer.drain()
                 if events:
                     after = events[-1].seq
-                elif follow:
+                elif follow and not hung_up.done():
                     await wake.wait()
                 else:
                     return
         finally:
+            hung_up.cancel()
             stop_listening()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any, Final
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from paho.mqtt.enums import MQTTErrorCode
 
@@ -23,8 +24,24 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0
 """Seconds to wait for the broker to answer while connecting."""
 
+SETTLED_IN: Final = 60.0
+"""Seconds that the broker may take to acknowledge a message; pings alone are no sign that it still takes any."""
+
+QUOTA_EXCEEDED: Final = 0x97
+"""The reason code of a PUBACK for a message that may be taken later (MQTT 5.0, section 3.4.2.1)."""
+
 MISC_EVERY: Final = 1.0
 """Seconds between looks at whether a ping is due, or was not answered."""
+
+
+class _Held(NamedTuple):
+    """A message that waits for room at the broker."""
+
+    token: Any
+    topic: str
+    payload: bytes
+    properties: Properties | None
+    retain: bool
 
 
 class Unspoken(Disconnected):
@@ -44,7 +61,7 @@ class Connection:
         self,
         client: paho.Client,
         where: str,
-        on_settled: Callable[[int, ReasonCode], None],
+        on_settled: Callable[[Any, ReasonCode], None],
         *,
         uses_tls: bool,
     ) -> None:
@@ -53,7 +70,7 @@ class Connection:
         Args:
             client: Configured, not connected.
             where: The broker, for messages, such as `the broker site:1883`.
-            on_settled: Called with the message id and the broker's reason for each message that it has settled.
+            on_settled: Called with the token and the broker's reason for each message that it has settled.
             uses_tls: Whether the client is configured for TLS.
         """
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -68,6 +85,8 @@ class Connection:
         self._misc: asyncio.TimerHandle | None = None
         self._is_writing = False
         self._is_batching = False
+        self._held: deque[_Held] = deque()
+        self._sent: dict[int, tuple[Any, float]] = {}  # by message id, oldest first: the token, and when
 
     @property
     def is_up(self) -> bool:
@@ -128,12 +147,39 @@ class Connection:
             )
 
     def publish(
-        self, topic: str, payload: bytes, properties: Properties | None, *, retain: bool
-    ) -> int | None:
-        """Publish at QoS 1 and return the message id, or None where the connection is lost; `flush` makes it leave."""
+        self, token: Any, topic: str, payload: bytes, properties: Properties | None, *, retain: bool
+    ) -> None:
+        """Publish at QoS 1, as soon as the broker has room (MQTT 5.0, section 3.3.4); `flush` makes it leave.
+
+        Args:
+            token: Given to `on_settled` when the broker has settled the message.
+            topic: The topic.
+            payload: The payload.
+            properties: Those of MQTT 5.
+            retain: Whether the broker keeps it as the topic's last message.
+        """
         self._is_batching = True
+        if self._held or len(self._sent) >= self.receive_maximum:
+            self._held.append(_Held(token, topic, payload, properties, retain))
+        else:
+            self._publish(token, topic, payload, properties, retain)
+
+    def _publish(
+        self, token: Any, topic: str, payload: bytes, properties: Properties | None, retain: bool
+    ) -> None:
         info = self._client.publish(topic, payload, 1, retain, properties)
-        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+        if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._sent[info.mid] = (token, self._loop.time())
+        else:
+            self._held.append(_Held(token, topic, payload, properties, retain))  # it counts as unsettled
+            self._lose(info.rc.name)
+
+    def unsettled(self) -> list[Any]:
+        """Return the tokens of the messages that the broker has not settled, and forget them."""
+        tokens = [token for token, _ in self._sent.values()] + [held.token for held in self._held]
+        self._sent.clear()
+        self._held.clear()
+        return tokens
 
     def flush(self) -> None:
         """Let all that was published leave in one go."""
@@ -179,6 +225,9 @@ class Connection:
 
     def _on_misc(self) -> None:
         self._client.loop_misc()
+        _, oldest = next(iter(self._sent.values()), (None, self._loop.time()))
+        if self._loop.time() - oldest > SETTLED_IN:
+            self._lose(f"it is there, but has not acknowledged a message for {SETTLED_IN:g} s")
         self._misc = self._loop.call_later(MISC_EVERY, self._on_misc)
 
     def _forget(self, sock: Any) -> None:
@@ -198,7 +247,14 @@ class Connection:
             self._answer.set_result(reason)
 
     def _on_publish(self, _: Any, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
-        self._on_settled(mid, reason)
+        if reason.value == QUOTA_EXCEEDED:
+            self._lose("it says: quota exceeded")  # which passes: nothing may be set aside for it
+            return
+        token, _when = self._sent.pop(mid, (None, 0.0))
+        if token is not None:
+            self._on_settled(token, reason)
+        if self._held and len(self._sent) < self.receive_maximum and self.is_up:
+            self._publish(*self._held.popleft())
 
     def _on_disconnect(self, _: Any, __: Any, ___: Any, reason: ReasonCode, ____: Any) -> None:
         self._lose(str(reason).lower())

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -162,10 +163,10 @@ class _Batch:
             self.refused.append(seq)
         self.reason = reason
 
-    def lose(self) -> None:
+    def lose(self, reason: str) -> None:
         """Note that the connection went before all was settled."""
         if not self.done.done():
-            self.done.set_exception(Disconnected("the connection has ended"))
+            self.done.set_exception(Disconnected(f"the connection was lost: {reason}"))
 
     def settle(self) -> None:
         """Tell the courier, where nothing is missing any more."""
@@ -196,7 +197,6 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._port = settings.port or (8883 if settings.tls is not None else 1883)
         self._where = f"the broker {settings.host}:{self._port}"
         self._connection: Connection | None = None
-        self._waiting: dict[int, _Sent] = {}  # by message id
         self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
         self._largest: int | None = None
         self._topics: dict[tuple[str, str], str] = {}
@@ -226,9 +226,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             raise Disconnected(
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
-        self._publish(self._status_topic, self._status("online"))
-        if self._connection is not None:
-            self._connection.flush()
+        self._say_status("online")
         for start in range(0, len(state), self.window):
             try:
                 await self.send(state[start : start + self.window])
@@ -242,7 +240,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         connection = Connection(self._client(), self._where, self._on_settled, uses_tls=uses_tls)
         self._connection = connection
         await connection.open(self.settings.host, self._port, round(self.settings.keepalive))
-        connection.lost.add_done_callback(self._on_lost)
+        connection.lost.add_done_callback(partial(_give_up, connection))
         self.window = min(self.settings.window, connection.receive_maximum)
         limits = [limit for limit in (connection.largest, self.settings.max_packet) if limit is not None]
         self._largest = min(limits, default=None)
@@ -284,7 +282,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         """Publish a batch at QoS 1 and return without waiting."""
         flight = _Batch(asyncio.get_running_loop().create_future())
         if self._connection is None or not self._connection.is_up:
-            flight.lose()
+            flight.lose("there is none")
             return flight.done
         for event in batch:
             if self.settings.split and event.type == EventType.READING:
@@ -307,21 +305,24 @@ class Forwarder(contracts.Forwarder[Settings]):
                 flight.refuse(event.seq, f"the broker does not let us publish to {topic}")
                 return
             del self._denied[topic]
-        mid = self._publish(
-            topic, message.payload, self._properties_of(message), retain=event.type in _RETAINED
-        )
-        if mid is None:
-            flight.lose()
-        else:
+        if self._connection is not None:
             flight.missing += 1
-            self._waiting[mid] = _Sent(flight, event.seq, topic)
+            retain = event.type in _RETAINED
+            sent = _Sent(flight, event.seq, topic)
+            self._connection.publish(
+                sent, topic, message.payload, self._properties_of(message), retain=retain
+            )
 
-    def _publish(
-        self, topic: str, payload: bytes, properties: Properties | None = None, *, retain: bool = True
-    ) -> int | None:
-        return (
-            self._connection.publish(topic, payload, properties, retain=retain) if self._connection else None
-        )
+    def _say_status(self, state: str) -> _Batch:
+        """Publish our status, in a batch of its own."""
+        flight = _Batch(asyncio.get_running_loop().create_future())
+        flight.done.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._connection is not None:
+            flight.missing = 1
+            sent = _Sent(flight, 0, self._status_topic)
+            self._connection.publish(sent, self._status_topic, self._status(state), None, retain=True)
+            self._connection.flush()
+        return flight
 
     def _properties_of(self, message: Message) -> Properties | None:
         if self._version != MQTTProtocolVersion.MQTTv5:
@@ -355,21 +356,13 @@ class Forwarder(contracts.Forwarder[Settings]):
 
     # --- what the connection tells us -----------------------------------------------------------------------------
 
-    def _on_settled(self, mid: int, reason: ReasonCode) -> None:
-        sent = self._waiting.pop(mid, None)
-        if sent is None:
-            return
+    def _on_settled(self, sent: _Sent, reason: ReasonCode) -> None:
         if reason.is_failure:
             sent.flight.refuse(sent.seq, f"the broker says to {sent.topic}: {str(reason).lower()}")
             if reason.value == NOT_AUTHORIZED:
                 self._denied[sent.topic] = asyncio.get_running_loop().time() + DENIED_FOR
         sent.flight.missing -= 1
         sent.flight.settle()
-
-    def _on_lost(self, _: asyncio.Future[str]) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for sent in waiting.values():
-            sent.flight.lose()
 
     async def wait_lost(self) -> None:
         """Wait until the connection is lost, then raise.
@@ -383,20 +376,21 @@ class Forwarder(contracts.Forwarder[Settings]):
 
     async def close(self) -> None:
         """Say that we stopped, where there is a connection, and end it."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is None:
             return
         if connection.is_up:
-            mid = connection.publish(self._status_topic, self._status("stopped"), None, retain=True)
-            connection.flush()
-            if mid is not None:
-                farewell = _Batch(asyncio.get_running_loop().create_future())
-                farewell.missing = 1
-                self._waiting[mid] = _Sent(farewell, 0, self._status_topic)
-                ends: set[asyncio.Future[Any]] = {farewell.done, connection.lost}
-                await asyncio.wait(ends, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-                farewell.done.cancel()
+            farewell = self._say_status("stopped")
+            ends: set[asyncio.Future[Any]] = {farewell.done, connection.lost}
+            await asyncio.wait(ends, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        self._connection = None
         connection.close()
+
+
+def _give_up(connection: Connection, lost: asyncio.Future[str]) -> None:
+    """Tell those who wait for what a lost connection has not settled."""
+    for sent in connection.unsettled():
+        sent.flight.lose(lost.result())
 
 
 _RETAINED: Final = frozenset({EventType.ALARM_RAISED, EventType.ALARM_CLEARED, EventType.DEVICE_ABOUT})
