@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -84,10 +85,19 @@ def run(options: argparse.Namespace) -> int:
     seed = options.seed if options.seed is not None else random.randrange(2**32)  # noqa: S311
     if options.simulate:
         logger.info("simulated devices, seed %d (repeat this run with --seed %d)", seed, seed)
+    _raise_file_limit()
     gateway = app.App(configuration, simulate=options.simulate, seed=seed)
-    show = sys.stdout.isatty() if options.events is None else options.events
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it was closed
+    show = is_terminal if options.events is None else options.events
     asyncio.run(_run(gateway, configuration, options.duration, show=show))
     return DONE
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as we may: a serial port takes five."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(gateway: app.App, configuration: Config, duration: Duration | None, *, show: bool) -> None:
@@ -102,11 +112,14 @@ async def _run(gateway: app.App, configuration: Config, duration: Duration | Non
         await gateway.run(stop)
         return
     viewer: list[asyncio.Task[None]] = []
+    printer = console.Printer()
     for line in _introduction(configuration, gateway):
         say(line)
-    await gateway.run(stop, lambda: viewer.append(loop.create_task(_show_events(gateway))))
+    await gateway.run(stop, lambda: viewer.append(loop.create_task(_show_events(gateway, printer))))
     for task in viewer:
         task.cancel()
+    if not printer.end():
+        return  # the terminal takes nothing more
     end = (
         f"the log could not be written: {gateway.log.fault}" if gateway.log.fault else "everything is written"
     )
@@ -147,7 +160,7 @@ def _counted(configuration: Config) -> str:
     return ", ".join(f"{len(things)} {word}{'' if len(things) == 1 else 's'}" for things, word in counts)
 
 
-async def _show_events(gateway: app.App) -> None:
+async def _show_events(gateway: app.App, printer: console.Printer) -> None:
     """Print a line for each event, from this run's first."""
     paint = console.Style(sys.stdout)
     wake = asyncio.Event()
@@ -157,7 +170,9 @@ async def _show_events(gateway: app.App) -> None:
         while True:
             wake.clear()
             for event in await gateway.log.history(after, 500):
-                say(console.render(event, gateway.log.units(event.source), paint))
+                while printer.is_full:  # noqa: ASYNC110 -- the thread cannot set an asyncio.Event
+                    await asyncio.sleep(0.1)
+                printer.put(console.render(event, gateway.log.units(event.source), paint))
                 after = event.seq
             if after == gateway.log.last:
                 await wake.wait()
@@ -314,6 +329,8 @@ def status(options: argparse.Namespace) -> int:
         raise GatepostError(
             f"no agent runs on {log}; its log can be read with: {_program()} events {options.config}"
         )
+    if "error" in said:
+        raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
     if options.json:
         say(json.dumps(said, indent=2))
     else:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
+import queue
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -115,6 +118,39 @@ def _number(value: Value) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+class Printer:
+    """Prints in a thread of its own: a terminal that is paused (Ctrl-S, a stalled ssh) must not pause the gateway."""
+
+    def __init__(self) -> None:
+        self._lines: queue.Queue[str | None] = queue.Queue(500)
+        self._thread = threading.Thread(target=self._print, name="printer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the terminal is far behind."""
+        return self._lines.full()
+
+    def put(self, line: str) -> None:
+        """Have a line printed; not while it is full."""
+        self._lines.put_nowait(line)
+
+    def end(self) -> bool:
+        """Print what is still to be printed, where that goes quickly; whether it did."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+        self._thread.join(1)
+        return not self._thread.is_alive()
+
+    def _print(self) -> None:
+        # Not through `sys.stdout`: a thread that holds its lock could not be left behind.
+        with contextlib.suppress(OSError):
+            while (line := self._lines.get()) is not None:
+                rest = line.encode(sys.stdout.encoding, "replace") + b"\n"
+                while rest:
+                    rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:

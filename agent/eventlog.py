@@ -53,6 +53,9 @@ ROOM: Final = 4 * GROUP
 TAIL_LIMIT: Final = 50_000
 """Events kept in memory while the disk refuses to be written; then the oldest readings go."""
 
+STALLED: Final = 5.0
+"""Seconds that a commit may take before the disk counts as failing."""
+
 TELL_LOST_EVERY: Final = 60.0
 """Seconds between reports of what had to go from memory."""
 
@@ -124,6 +127,7 @@ class EventLog:
             deque()
         )  # seq, and when it was appended, a few for each `commit`
         self._last_commit = 0.0
+        self._committing_since: float | None = None
         self._lost: tuple[int, int, int] | None = None  # not told yet: first and last seq, and how many
         self._tell_lost_at = 0.0
 
@@ -272,7 +276,7 @@ class EventLog:
     @property
     def is_full(self) -> bool:
         """Whether producers should wait for the disk with `room`."""
-        return len(self._unwritten) >= ROOM and self.fault is None
+        return len(self._unwritten) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
 
     async def room(self) -> None:
         """Wait until the disk has caught up; at once where it refuses to be written, for sensing goes on."""
@@ -317,10 +321,30 @@ class EventLog:
         """
         base = self._tails[lane].base
         if after < base:
-            found = await self._read(self._reader.read, lane, after, base, limit)
+            try:
+                found = await self._read(self._reader.read, lane, after, base, limit)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                found = await self._read_past_damage(lane, after, base, error)
             if found:
                 return found
         return self.peek(lane, max(after, base), limit) or []
+
+    async def _read_past_damage(self, lane: Lane, after: int, upto: int, error: Exception) -> list[Event]:
+        """Return the next event that a damaged file still gives, and report what it does not."""
+        step = 0
+        while after + step < upto:
+            with contextlib.suppress(sqlite3.DatabaseError):
+                found = await self._read(self._reader.read, lane, after + step, upto, 1)
+                break
+            step = step * 2 or 1
+        else:
+            found = []
+        if step:
+            last = min(after + step, upto)
+            self._report_dropped(after + 1, last, last - after, f"the file is damaged: {error}")
+        return found
 
     async def history(self, after: int, limit: int) -> list[Event]:
         """Return the next events of both lanes after a sequence number, in order of seq.
@@ -355,7 +379,10 @@ class EventLog:
             cursor = self._cursors[consumer, lane]
             count += len(tail.after(cursor, len(tail.events), self.last))
             if cursor < tail.base:
-                count += await self._read(self._reader.count, lane, cursor, tail.base)
+                try:
+                    count += await self._read(self._reader.count, lane, cursor, tail.base)
+                except sqlite3.DatabaseError:
+                    count += tail.base - cursor  # at most; the file is damaged
         return count
 
     def base(self, lane: Lane) -> int:
@@ -376,6 +403,17 @@ class EventLog:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_committing())
             tasks.create_task(self._keep_retaining())
+            tasks.create_task(self._keep_watching())
+
+    async def _keep_watching(self) -> None:
+        """Notice a disk that does not even refuse: a dying card may stall for minutes."""
+        while True:
+            await asyncio.sleep(STALLED / 2)
+            since = self._committing_since
+            if self.fault is None and since is not None and self._clock.monotonic() - since > STALLED:
+                self.fault = f"the disk has not answered for {STALLED:g} s"
+                logger.error("the event log %s: %s; going on in memory", self.path, self.fault)
+                self._room.set()
 
     async def _keep_committing(self) -> None:
         while True:
@@ -439,6 +477,7 @@ class EventLog:
                 keep = [event for event in events if event.seq > passed[event.lane]]
             try:
                 if keep or states or cursors_moved:
+                    self._committing_since = self._clock.monotonic()
                     await self._write(self._store.write, keep, dict(self._cursors), states, self._units)
             except BaseException:
                 self._unwritten = events + self._unwritten
@@ -446,6 +485,8 @@ class EventLog:
                 self._dirty_states = states | self._dirty_states
                 self._dirty_cursors = True
                 raise
+            finally:
+                self._committing_since = None
             self._written = last
             self._last_commit = self._clock.monotonic()
             for lane, tail in self._tails.items():

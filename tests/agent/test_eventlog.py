@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent import eventlog
-from agent.clock import VirtualClock
+from agent.clock import Clock, VirtualClock
 from agent.errors import GatepostError
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Lane, Quality, Value
@@ -371,6 +372,49 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
     assert found[0] == alarm
     assert [event.values["temperature"] for event in readings] == list(range(log.dropped, 300))
     assert log.dropped == 201
+
+
+async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog, "STALLED", 0.05)
+    path = tmp_path / "events.db"
+    going_on = threading.Event()
+    log = EventLog(path, DEFAULTS, Clock())
+    await log.open(["a"], "1.0")
+    whole = log._store.write
+
+    def stall(*arguments: Any) -> None:
+        going_on.wait(10)
+        whole(*arguments)
+
+    monkeypatch.setattr(log._store, "write", stall)
+    async with kept(log):
+        event = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+        async with asyncio.timeout(10):
+            while log.fault is None:
+                await asyncio.sleep(0.005)
+        going_on.set()
+        assert await until_in_file(path, 1) == [event]
+    await log.close()
+
+
+async def test_a_damaged_page_costs_what_is_on_it_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        events = [read(log, number) for number in range(6000)]
+    page = 4096
+    with path.open("r+b") as file:
+        file.seek(len(file.read()) // page // 2 * page)  # a leaf in the middle of the events
+        file.write(b"\xff" * page)
+    async with opened(path) as log:
+        found: list[Event] = []
+        while more := await log.fetch(Lane.READINGS, found[-1].seq if found else 0, 500):
+            found += more
+        missing = {event.seq for event in events} - {event.seq for event in found}
+        assert 0 < len(missing) < 600
+        assert [event.seq for event in found] == sorted(event.seq for event in found)
+        assert log.dropped >= len(missing)
 
 
 # --- it always starts -----------------------------------------------------------------------------------------------------

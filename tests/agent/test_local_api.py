@@ -1,0 +1,118 @@
+"""The Unix socket: what local programs are told, and what they may do to the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent import eventlog
+from agent.api.local import LocalApi
+from agent.clock import VirtualClock
+from agent.contracts import Gateway
+from agent.encodings import json as plain_json
+from agent.eventlog import EventLog
+from agent.events import EventType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[tuple[EventLog, Path, asyncio.Task[None]]]:
+    log = EventLog(folder / "events.db", eventlog.Settings(), VirtualClock())
+    await log.open([], "1.0")
+
+    async def status() -> dict[str, Any]:
+        return {"gateway": "g"}
+
+    path = folder / "events.sock"
+    api = LocalApi(path, log, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status)
+    task = asyncio.create_task(api.serve())
+    await until(path.exists)
+    try:
+        yield log, path, task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await log.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def ask(path: Path, request: bytes) -> list[Any]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(request + b"\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return [json.loads(line) for line in answer.splitlines()]
+
+
+async def test_only_its_own_user_may_connect(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, path, _task):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"", b"garbage", b"[]", b'{"get": "nothing"}', b'{"get": "events"}', b'{"get": "events", "after": 1e400}',
+     b"\xff" * 100, b"x" * 200_000],
+)  # fmt: skip
+async def test_a_request_that_makes_no_sense_is_told_so(tmp_path: Path, request_: bytes) -> None:
+    async with serving(tmp_path) as (log, path, _task):
+        log.append(EventType.READING, "air", {"t": 1})
+        await log.commit()
+        (answer,) = await ask(path, request_)
+        assert "error" in answer
+        assert await ask(path, b'{"get": "status"}') == [{"gateway": "g"}]
+
+
+async def test_events_come_from_where_they_are_asked_for(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (log, path, _task):
+        for number in range(5):
+            log.append(EventType.READING, "air", {"t": number})
+        await log.commit()
+        log.append(EventType.READING, "air", {"t": 5})  # not written yet
+        for request, expected in (
+            ({"after": 3}, [3, 4, 5]),
+            ({"last": 2}, [4, 5]),
+            ({"last": 99}, [0, 1, 2, 3, 4, 5]),
+        ):
+            found = await ask(path, json.dumps({"get": "events", **request}).encode())
+            assert [event["values"]["t"] for event in found] == expected
+
+
+async def test_a_follower_is_told_what_comes_and_let_go_when_the_agent_ends(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (log, path, task):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"get": "events", "after": 0, "follow": true}\n')
+        log.append(EventType.READING, "air", {"t": 1})
+        async with asyncio.timeout(10):
+            assert json.loads(await reader.readline())["values"] == {"t": 1}
+            task.cancel()
+            assert await reader.read() == b""
+        writer.close()
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def test_followers_that_hang_up_leave_nothing_behind(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (_, path, _task):
+        before = _open_files()
+        for _ in range(20):
+            _, writer = await asyncio.open_unix_connection(path)
+            writer.write(b'{"get": "events", "after": 0, "follow": true}\n')
+            await writer.drain()
+            writer.close()
+        await until(lambda: _open_files() <= before)
