@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 from msgspec import structs
 
-from agent import registry
+from agent import contracts, registry, reporter
 from agent.config import schema, wording
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ LISTED: Final = ("drivers", "rules", "forwarders", "encodings")
 
 Kind = dict[str, str]
 Page = dict[str, Any]
+Setting = dict[str, Any]
 
 
 def kinds(role: str | None = None) -> list[Kind]:
@@ -68,60 +70,100 @@ def nearest(kind: str) -> str | None:
     return next(iter(difflib.get_close_matches(kind, known, n=1)), None)
 
 
-def text(page: Page) -> str:
-    """Return a page for a person."""
+def text(page: Page, width: int = 100) -> str:
+    """Return a page for a person, in lines of at most `width` columns where words allow it."""
     lines = [f"{page['kind']} ({page['role'].removesuffix('s')})", "", page["about"]]
-    for title, settings in (("Settings", page["settings"]), ("Under simulate:", page.get("simulate", []))):
-        if settings:
-            lines += ["", title, *(line for setting in settings for line in _setting_lines(setting))]
-    if page["role"] == "drivers":
-        lines += ["", "Every device also takes", *(line for each in _COMMON for line in _setting_lines(each))]
     lines += ["", "Sample", "", *(f"  {line}".rstrip() for line in page["sample"].splitlines())]
+    every = {
+        "drivers": "Every device also takes",
+        "rules": "Every rule also takes",
+        "forwarders": "Every forwarder also takes",
+    }
+    sections = (
+        ("Settings", page["settings"]),
+        ("Under simulate:", page.get("simulate", [])),
+        (every.get(page["role"], ""), _common(page["role"])),
+    )
+    for title, settings in sections:
+        if settings:
+            lines += [
+                "",
+                title,
+                *(line for setting in settings for line in _setting_lines(setting, 2, width)),
+            ]
     return "\n".join(lines)
 
 
-_COMMON: Final = (
-    {"name": "report", "default": "every reading", "about": "which readings are kept: {change: 0.2, at_least: 5m, at_most: 1s}"},
-    {"name": "simulate", "default": "{}", "about": "what shapes the simulated device; false keeps it real under --simulate"},
-    {"name": "description", "default": "", "about": "free text, told to the far side"},
-)  # fmt: skip
+def _common(role: str) -> list[Setting]:
+    """Return what may be written beside every kind of a role."""
+    if role == "rules":
+        return _settings(contracts.RuleOutcome)
+    if role == "drivers":
+        report = _settings(reporter.Settings)
+        return [
+            {"name": "report", "takes": "a map", "default": "", "about": "Which readings are kept; all by default.", "holds": report},
+            {"name": "simulate", "takes": "a map, or false", "default": "",
+             "about": "What shapes the simulated device; false keeps it real under --simulate.", "holds": []},
+            {"name": "description", "takes": "a text", "default": "", "about": "Told to the far side.", "holds": []},
+        ]  # fmt: skip
+    if role == "forwarders":
+        encodings = wording.one_of(registry.kinds("encodings"))
+        return [
+            {"name": "encoding", "takes": encodings, "default": "json", "about": "How an event becomes bytes.", "holds": []},
+            {"name": "reconnect", "takes": "a map", "default": "", "about": "How long it waits before it tries again.",
+             "holds": _settings(contracts.Backoff)},
+        ]  # fmt: skip
+    return []
 
 
-def _setting_lines(setting: dict[str, str]) -> Iterator[str]:
-    default = f" (default {setting['default']})" if setting.get("default") else ""
-    required = " (required)" if setting.get("default") is None else ""
-    yield f"  {setting['name']}{required}{default}"
-    if setting["about"]:
-        yield f"      {setting['about']}"
-    if setting.get("takes"):
-        yield f"      takes {setting['takes']}"
+def _setting_lines(setting: Setting, indent: int, width: int) -> Iterator[str]:
+    margin = " " * indent
+    required = " (required)" if setting["default"] is None else ""
+    default = f" (default {setting['default']})" if setting["default"] else ""
+    yield f"{margin}{setting['name']}{required}{default}"
+    takes = "" if setting["holds"] else f"Takes {setting['takes']}."
+    said = " ".join(part for part in (setting["about"], takes) if part)
+    yield from textwrap.wrap(said, width, initial_indent=margin + "    ", subsequent_indent=margin + "    ")
+    for inner in setting["holds"]:
+        yield from _setting_lines(inner, indent + 4, width)
 
 
 def _page(role: str, kind: str) -> Page:
     module = registry.module(role, kind)
     about, sample = _document(module)
-    page: Page = {"role": role, "kind": kind, "about": about, "sample": sample, "settings": _settings(module)}
+    page: Page = {
+        "role": role,
+        "kind": kind,
+        "about": about,
+        "sample": sample,
+        "settings": _settings(module.Settings),
+    }
     if role == "drivers" and kind in registry.kinds("simulators"):
-        page["simulate"] = _settings(registry.module("simulators", kind))
+        page["simulate"] = _settings(registry.module("simulators", kind).Settings)
     return page
 
 
-def _settings(module: ModuleType) -> list[dict[str, str | None]]:
-    cls: type[msgspec.Struct] = module.Settings
+def _settings(cls: type[msgspec.Struct]) -> list[Setting]:
+    """Return what may be written for a class of settings, and within each what it holds."""
     said = schema.attributes(cls)
-    found: list[dict[str, str | None]] = []
-    for field in structs.fields(cls):
-        default = None if field.required else _default(field)
-        about = said.get(field.name, "")
-        found.append(
-            {
-                "name": field.encode_name,
-                "takes": wording.expected(field.type),
-                "default": default,
-                "about": about,
-            }
-        )
-    return found
+    return [
+        {
+            "name": field.encode_name,
+            "takes": wording.expected(field.type),
+            "default": None if field.required else _default(field),
+            "about": said.get(field.name, ""),
+            "holds": [inner for each in _structs(field.type) for inner in _settings(each)],
+        }
+        for field in structs.fields(cls)
+    ]
+
+
+def _structs(type_: Any) -> Iterator[type[msgspec.Struct]]:
+    """Return the classes of settings that a type is made of."""
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        yield type_
+    for argument in get_args(type_):
+        yield from _structs(argument)
 
 
 def _default(field: structs.FieldInfo) -> str:

@@ -225,7 +225,12 @@ def show(options: argparse.Namespace) -> int:
         near = catalog.nearest(options.kind)
         hint = f"; did you mean {near!r}?" if near else f"; see: {_program()} list"
         raise GatepostError(f"there is no kind {options.kind!r}{hint}")
-    say(json.dumps(pages, indent=2) if options.json else "\n\n".join(map(catalog.text, pages)))
+    width = min(max(shutil.get_terminal_size().columns, 60), 100)
+    say(
+        json.dumps(pages, indent=2)
+        if options.json
+        else "\n\n".join(catalog.text(page, width) for page in pages)
+    )
     return DONE
 
 
