@@ -9,6 +9,7 @@ import importlib.metadata
 import logging
 import os
 import zlib
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -31,7 +32,7 @@ from agent.sdnotify import notify, watchdog_interval
 from agent.supervisor import Health, Part, keep_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Sequence
 
     from agent.config import Config, Device
     from agent.contracts import Driver, Settings, Simulator
@@ -44,6 +45,8 @@ FAREWELL: Final = 2.0
 """Seconds that couriers get, when the agent stops, to deliver what they can; the rest waits in the log."""
 
 _ABOUT: Final = "about:"
+_Start = Callable[[], Coroutine[Any, Any, None]]
+"""What runs a part until it is cancelled, once it is called."""
 
 
 def version() -> str:
@@ -130,13 +133,13 @@ class App:
                 "simulated": int(self.simulated),
             }  # fmt: skip
             self.log.append(EventType.AGENT_STARTED, "agent", facts)
-            services = [self.log.keep(), self._rulebook.keep_time(), api.serve(), _feed_watchdog()]
+            services: list[_Start] = [self.log.keep, self._rulebook.keep_time, api.serve, _feed_watchdog]
             if self._config.broker is not None:
-                services.append(self._embedded_broker())
+                services.append(self._embedded_broker)
             else:
                 self._broker_tried.set()
-            running = [asyncio.create_task(service) for service in services]
-            sensing = [asyncio.create_task(source) for source in sources]
+            running = [asyncio.create_task(service()) for service in services]
+            sensing = [asyncio.create_task(source()) for source in sources]
             carrying = [asyncio.create_task(self._after_broker(courier)) for courier in couriers]
             self._rulebook.restore()
             notify("READY=1", f"STATUS={len(sources)} devices, {len(self._couriers)} forwarders")
@@ -176,8 +179,8 @@ class App:
         self._parts.append(part)
         return part
 
-    async def _build_devices(self, stack: contextlib.AsyncExitStack) -> list[Any]:
-        sources = []
+    async def _build_devices(self, stack: contextlib.AsyncExitStack) -> list[_Start]:
+        sources: list[_Start] = []
         for device in self._config.devices.values():
             settings = device.settings
             if self.simulated and device.simulate is not None:
@@ -196,7 +199,7 @@ class App:
             else:
                 intake.on_new_channels = partial(self._on_new_channels, device)
             part = self._part("device", device.name)
-            sources.append(keep_running(part, partial(intake.run, part), DEVICE_BACKOFF))
+            sources.append(partial(keep_running, part, partial(intake.run, part), DEVICE_BACKOFF))
         return sources
 
     async def _simulated(self, device: Device, stack: contextlib.AsyncExitStack) -> Settings:
@@ -218,15 +221,15 @@ class App:
             rule = registry.module("rules", entry.kind).Rule(entry.settings)
             self._rulebook.add(entry.name, rule, entry.outcome)
 
-    def _build_couriers(self, gateway: Gateway) -> list[Any]:
-        couriers = []
+    def _build_couriers(self, gateway: Gateway) -> list[_Start]:
+        couriers: list[_Start] = []
         for entry in self._config.forward.values():
             encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
             forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
             courier = Courier(entry.name, forwarder, self.log, lambda: list(self._abouts.values()))
             self._couriers[entry.name] = courier
             part = self._part("forwarder", entry.name)
-            couriers.append(keep_running(part, partial(courier.run, part), entry.reconnect))
+            couriers.append(partial(keep_running, part, partial(courier.run, part), entry.reconnect))
         return couriers
 
     async def _embedded_broker(self) -> None:
@@ -236,14 +239,10 @@ class App:
         part = self._part("broker", "embedded")
         await keep_running(part, partial(broker.run, part), DEVICE_BACKOFF)
 
-    async def _after_broker(self, courier: Coroutine[Any, Any, None]) -> None:
+    async def _after_broker(self, courier: _Start) -> None:
         """Start a courier when the embedded broker, where there is one, has been given its chance to listen."""
-        try:
-            await self._broker_tried.wait()
-        except asyncio.CancelledError:
-            courier.close()
-            raise
-        await courier
+        await self._broker_tried.wait()
+        await courier()
 
     # --- what devices are -----------------------------------------------------------------------------------------
 
