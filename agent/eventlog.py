@@ -123,9 +123,8 @@ class EventLog:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._marks: deque[tuple[int, float]] = (
-            deque()
-        )  # seq, and when it was appended, a few for each `commit`
+        # A few events for each `commit`: seq, and when it was appended.
+        self._marks: deque[tuple[int, float]] = deque()
         self._last_commit = 0.0
         self._committing_since: float | None = None
         self._lost: tuple[int, int, int] | None = None  # not told yet: first and last seq, and how many

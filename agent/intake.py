@@ -124,10 +124,8 @@ class Intake:
                     await self._log.room()
                 if self._every is None:
                     turns += 1
-                    if turns % 8 == 0:
-                        await asyncio.sleep(
-                            0
-                        )  # a driver that always has something must not starve the others
+                    if turns % 8 == 0:  # a driver that always has something must not starve the others
+                        await asyncio.sleep(0)
                 else:
                     now = self._clock.monotonic()
                     next_at = max(next_at + self._every, now)  # what was missed is not made up for

@@ -122,9 +122,8 @@ class Connection:
         sock: Any = client.socket()
         if sock is None:
             raise Unspoken(self._silence)
-        sock.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )  # or what follows waits for the broker's TCP ACK
+        # Or what follows would wait for the broker's TCP ACK.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # Only now that the thread is done: all callbacks come in the event loop.
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
