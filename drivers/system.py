@@ -40,7 +40,7 @@ _UNITS: Final = {
     "network_received": "By",
     "network_sent": "By",
 }
-LOAD_WINDOW: Final = 0.5
+LOAD_WINDOW: Final = 0.2
 """Seconds over which a load is measured at least."""
 
 _CPU_SENSORS: Final = ("cpu", "soc", "x86_pkg_temp", "coretemp", "k10temp", "package")
