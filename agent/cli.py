@@ -29,6 +29,7 @@ from agent.config import schema
 from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import ConfigError, GatepostError
+from agent.events import EventType
 from agent.eventstore import EventStore
 from agent.quantities import Duration
 
@@ -354,6 +355,13 @@ def _duration(text: str) -> Duration:
         raise argparse.ArgumentTypeError(f"{error}, expected {Duration.expected}") from None
 
 
+def _event_type(text: str) -> str:
+    known = sorted(value for name, value in vars(EventType).items() if name.isupper())
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"there is no type {text!r}, expected one of {', '.join(known)}")
+    return text
+
+
 def _moment(text: str) -> int:
     """Read `1h` as an hour ago, or a time in RFC 3339, as microseconds since 1970-01-01 UTC."""
     with contextlib.suppress(ValueError):
@@ -433,7 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument("--from", dest="start", type=int, metavar="SEQ", help="from that sequence number on")
     begin.add_argument("--last", type=int, default=20, metavar="N", help="the last N events (20)")
     command.add_argument("--follow", action="store_true", help="go on with what comes")
-    command.add_argument("--type", help="only events of this type, e.g. alarm.raised")
+    command.add_argument("--type", type=_event_type, help="only events of this type, e.g. alarm.raised")
     command.add_argument("--json", action="store_true", help="for programs: a JSON object in each line")
     command.add_argument("--simulate", action="store_true", help="the log of simulated runs")
 
