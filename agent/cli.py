@@ -13,19 +13,18 @@ import json
 import logging
 import os
 import random
-import resource
 import shutil
-import signal
 import sqlite3
 import sys
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import app, catalog, config, console
+from agent import app, catalog, config, console, foreground
 from agent.api import client
 from agent.clock import Clock, from_iso
 from agent.config import schema
+from agent.console import program, say
 from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import ConfigError, GatepostError
@@ -36,7 +35,6 @@ from agent.quantities import Duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from agent.config import Config
     from agent.events import Event
 
 DONE: Final = 0
@@ -71,11 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def say(text: str = "") -> None:
-    """Print a line to the standard output."""
-    print(text, flush=True)  # noqa: T201 -- this is the command line
-
-
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
@@ -86,99 +79,11 @@ def run(options: argparse.Namespace) -> int:
     seed = options.seed if options.seed is not None else random.randrange(2**32)  # noqa: S311
     if options.simulate:
         logger.info("simulated devices, seed %d (repeat this run with --seed %d)", seed, seed)
-    _raise_file_limit()
     gateway = app.App(configuration, simulate=options.simulate, seed=seed)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where it was closed
     show = is_terminal if options.events is None else options.events
-    asyncio.run(_run(gateway, configuration, options.duration, show=show))
+    asyncio.run(foreground.run(gateway, configuration, options.duration, show=show))
     return DONE
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as we may: a serial port takes five."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-async def _run(gateway: app.App, configuration: Config, duration: Duration | None, *, show: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: the terminal was closed
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
-            loop.add_signal_handler(number, stop.set)
-    if duration is not None:
-        loop.call_later(duration, stop.set)
-    if not show:
-        await gateway.run(stop)
-        return
-    viewer: list[asyncio.Task[None]] = []
-    printer = console.Printer()
-    for line in _introduction(configuration, gateway):
-        say(line)
-    await gateway.run(stop, lambda: viewer.append(loop.create_task(_show_events(gateway, printer))))
-    for task in viewer:
-        task.cancel()
-    if not printer.end():
-        return  # the terminal takes nothing more
-    end = (
-        f"the log could not be written: {gateway.log.fault}" if gateway.log.fault else "everything is written"
-    )
-    say(console.Style(sys.stdout)("dim", f"stopped; {end}"))
-
-
-def _introduction(configuration: Config, gateway: app.App) -> Iterator[str]:
-    paint = console.Style(sys.stdout)
-    yield (
-        paint("bold", f"gatepost {app.version()}")
-        + f" · gateway {configuration.gateway} · {configuration.path}"
-    )
-    yield f"  {_counted(configuration)}"
-    yield f"  log        {gateway.log.path}"
-    if configuration.broker is not None:
-        broker = configuration.broker
-        where = f"-h {broker.host} -p {broker.port}"
-        yield f"  broker     {broker.host}:{broker.port} (MQTT 3.1.1), {broker.host}:{broker.port_v5} (MQTT 5)"
-        command = f"mosquitto_sub {where} -t 'gatepost/#' -v"
-        missing = "" if shutil.which("mosquitto_sub") else paint("dim", "   (apt install mosquitto-clients)")
-        yield f"  subscribe  {paint('bold', command)}{missing}"
-    simulate = "--simulate " if gateway.simulated else ""
-    yield f"  status     {paint('bold', f'{_program()} status {simulate}{configuration.path}')}"
-    yield "  stop       Ctrl-C"
-    yield ""
-
-
-def _program() -> str:
-    return sys.argv[0] if Path(sys.argv[0]).name == "gatepost" else "gatepost"
-
-
-def _counted(configuration: Config) -> str:
-    counts = (
-        (configuration.devices, "device"),
-        (configuration.rules, "rule"),
-        (configuration.forward, "forwarder"),
-    )
-    return ", ".join(f"{len(things)} {word}{'' if len(things) == 1 else 's'}" for things, word in counts)
-
-
-async def _show_events(gateway: app.App, printer: console.Printer) -> None:
-    """Print a line for each event, from this run's first."""
-    paint = console.Style(sys.stdout)
-    wake = asyncio.Event()
-    stop_listening = gateway.log.listen(wake.set)
-    after = gateway.log.first - 1
-    try:
-        while True:
-            wake.clear()
-            for event in await gateway.log.history(after, 500):
-                while printer.is_full:  # noqa: ASYNC110 -- the thread cannot set an asyncio.Event
-                    await asyncio.sleep(0.1)
-                printer.put(console.render(event, gateway.log.units(event.source), paint))
-                after = event.seq
-            if after == gateway.log.last:
-                await wake.wait()
-    finally:
-        stop_listening()
 
 
 # --- what is configured, and what can be ----------------------------------------------------------------------------------
@@ -187,7 +92,7 @@ async def _show_events(gateway: app.App, printer: console.Printer) -> None:
 def check(options: argparse.Namespace) -> int:
     """Say every fault of a configuration, or what would run."""
     configuration = config.load(options.config)
-    say(f"{configuration.path}: no faults: gateway {configuration.gateway}, {_counted(configuration)}")
+    say(f"{configuration.path}: no faults: gateway {configuration.gateway}, {configuration.counted}")
     return DONE
 
 
@@ -204,7 +109,7 @@ def init(options: argparse.Namespace) -> int:
     except OSError as error:
         raise GatepostError(f"cannot write {target}: {error.strerror}") from error
     say(f"wrote {target} (and gatepost.schema.json beside it, for editors)")
-    say(f"next: edit it, then: {_program()} check {target} && {_program()} run --simulate {target}")
+    say(f"next: edit it, then: {program()} check {target} && {program()} run --simulate {target}")
     return DONE
 
 
@@ -224,7 +129,7 @@ def show(options: argparse.Namespace) -> int:
     pages = catalog.pages(options.kind)
     if not pages:
         near = catalog.nearest(options.kind)
-        hint = f"; did you mean {near!r}?" if near else f"; see: {_program()} list"
+        hint = f"; did you mean {near!r}?" if near else f"; see: {program()} list"
         raise GatepostError(f"there is no kind {options.kind!r}{hint}")
     width = min(max(shutil.get_terminal_size().columns, 60), 100)
     say(
@@ -255,7 +160,7 @@ def _log_of(options: argparse.Namespace) -> Path:
     there = answering or [path for path in logs if path.exists()]
     if not there:
         raise GatepostError(
-            f"there is no event log yet at {real}; start the gateway with: {_program()} run {options.config}"
+            f"there is no event log yet at {real}; start the gateway with: {program()} run {options.config}"
         )
     return there[0]
 
@@ -333,7 +238,7 @@ def status(options: argparse.Namespace) -> int:
         said = json.loads(next(answer, b"null")) if answer is not None else None
     if said is None:
         raise GatepostError(
-            f"no agent runs on {log}; its log can be read with: {_program()} events {options.config}"
+            f"no agent runs on {log}; its log can be read with: {program()} events {options.config}"
         )
     if "error" in said:
         raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from agent.events import EventType, Severity
@@ -118,6 +119,16 @@ def _number(value: Value) -> str:
     if value is None:
         return "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def say(text: str = "") -> None:
+    """Print a line to the standard output."""
+    print(text, flush=True)  # noqa: T201 -- this is the command line
+
+
+def program() -> str:
+    """Return how this program was called, to be repeated in a hint."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "gatepost" else "gatepost"
 
 
 class Printer:

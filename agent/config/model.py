@@ -114,3 +114,9 @@ class Config(msgspec.Struct, frozen=True):
     forward: dict[str, ForwardEntry]
     log: eventlog.Settings
     broker: BrokerSettings | None
+
+    @property
+    def counted(self) -> str:
+        """How many there are of what, for a person: `3 devices, 1 rule, 1 forwarder`."""
+        counts = ((self.devices, "device"), (self.rules, "rule"), (self.forward, "forwarder"))
+        return ", ".join(f"{len(things)} {word}{'' if len(things) == 1 else 's'}" for things, word in counts)
