@@ -37,6 +37,7 @@ def test_it_ends_cleanly_when_it_is_asked_to(site: Site, number: signal.Signals)
 def test_after_a_crash_it_says_that_the_last_run_did_not_end(site: Site) -> None:
     agent = site.agent(gateway({}))
     agent.start_and_wait()
+    until(agent.committed, "the start is on the disk")
     agent.kill()
     agent.start_and_wait()
     agent.stop()
