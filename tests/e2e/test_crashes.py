@@ -153,7 +153,9 @@ def test_an_active_alarm_survives_a_restart_and_is_not_raised_twice(site: Site, 
     (raised,) = subscriber.wait_for("gatepost/g/alarm/heavy")
     agent.wait_delivered("site")
     before = agent.wait_status(lambda said: bool(said["alarms"]), "an alarm")["alarms"]
-    until(lambda: any(event.type == "alarm.raised" for event in agent.committed()), "the alarm is on the disk")
+    until(
+        lambda: any(event.type == "alarm.raised" for event in agent.committed()), "the alarm is on the disk"
+    )
     if way == "stopped":
         assert agent.stop() == 0
     else:
