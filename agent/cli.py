@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 DONE: Final = 0
 FAILED: Final = 1
-WRONG_USAGE: Final = 2
 CONFIG_FAULT: Final = 78
 
 SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")

@@ -307,10 +307,6 @@ class EventStore:
         index = bisect.bisect_right(self._firsts, seq) - 1
         return self._runs[max(index, 0)] if self._runs else 0
 
-    def refresh(self) -> None:
-        """Notice runs and streams that the writer has added since a reader opened."""
-        self._load()
-
     # --- retention ------------------------------------------------------------------------------------------------
 
     def used_bytes(self) -> int:

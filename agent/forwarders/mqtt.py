@@ -200,7 +200,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
         self._largest: int | None = None
         self._topics: dict[tuple[str, str], str] = {}
-        self._properties: dict[str, Properties] = {}
+        self._properties: dict[str, _Packed] = {}
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
@@ -297,9 +297,15 @@ class Forwarder(contracts.Forwarder[Settings]):
     def _send_one(self, flight: _Batch, event: Event) -> None:
         message = self.encoding.encode(event)
         topic = self._topics.get((event.type, event.source)) or self._topic_of(event)
-        if self._largest is not None and (size := _size(topic, message)) > self._largest:
-            flight.refuse(event.seq, f"{size} bytes are more than the {self._largest} that the broker takes")
-            return
+        properties = self._properties_of(message)
+        if self._largest is not None:
+            packed = properties.packed if properties is not None else b""
+            size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)
+            if size > self._largest:
+                flight.refuse(
+                    event.seq, f"{size} bytes are more than the {self._largest} that the broker takes"
+                )
+                return
         if topic in self._denied:
             if asyncio.get_running_loop().time() < self._denied[topic]:
                 flight.refuse(event.seq, f"the broker does not let us publish to {topic}")
@@ -309,9 +315,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             flight.missing += 1
             retain = event.type in _RETAINED
             sent = _Sent(flight, event.seq, topic)
-            self._connection.publish(
-                sent, topic, message.payload, self._properties_of(message), retain=retain
-            )
+            self._connection.publish(sent, topic, message.payload, properties, retain=retain)
 
     def _say_status(self, state: str) -> _Batch:
         """Publish our status, in a batch of its own."""
@@ -324,7 +328,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             self._connection.flush()
         return flight
 
-    def _properties_of(self, message: Message) -> Properties | None:
+    def _properties_of(self, message: Message) -> _Packed | None:
         if self._version != MQTTProtocolVersion.MQTTv5:
             return None
         if message.attributes:
@@ -406,8 +410,3 @@ def _split(event: Event) -> list[Event]:
         )
         for channel, value in event.values.items()
     ]
-
-
-def _size(topic: str, message: Message) -> int:
-    """Return the bytes of a PUBLISH packet, at most."""
-    return FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(_Packed(message).pack())
