@@ -28,8 +28,8 @@ from agent.console import program, say
 from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import ConfigError, GatepostError
+from agent.eventlog import EventStore
 from agent.events import EventType
-from agent.eventstore import EventStore
 from agent.quantities import Duration
 
 if TYPE_CHECKING:

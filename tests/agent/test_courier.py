@@ -16,6 +16,7 @@ from agent.courier import BATCH, Courier
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected, Rejected
 from agent.eventlog import EventLog
+from agent.eventlog import log as log_module
 from agent.events import Event, EventType, Lane
 from agent.quantities import Duration
 from agent.supervisor import Health, Part, keep_running
@@ -151,7 +152,7 @@ async def test_an_alarm_overtakes_a_backlog(tmp_path: Path) -> None:
 
 async def test_a_backlog_is_read_from_the_file_then_from_memory_without_gap_or_repeat(tmp_path: Path) -> None:
     async with bench(tmp_path, FarSide()) as it:
-        events = it.append(3 * eventlog.GROUP)
+        events = it.append(3 * log_module.GROUP)
         await it.log.commit()
         assert it.log.peek(Lane.READINGS, 0, 1) is None  # memory is bounded
         async with running(it):

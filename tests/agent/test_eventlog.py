@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from agent import eventlog
 from agent.clock import Clock, VirtualClock
 from agent.errors import GatepostError
-from agent.eventlog import EventLog
+from agent.eventlog import EventLog, EventStore, LogInUse, NewerLog
+from agent.eventlog import log as log_module
 from agent.events import Event, EventType, Lane, Quality, Value
-from agent.eventstore import EventStore, LogInUse, NewerLog
 from agent.quantities import Duration, Size
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ async def test_an_undelivered_reading_is_committed_within_commit_and_a_delivered
         clock.now += 0.6
         assert log._due_in() == pytest.approx(0.4)
         log.acknowledge("a", Lane.READINGS, first.seq)
-        assert log._due_in() == pytest.approx(eventlog.HISTORY - 0.6)
+        assert log._due_in() == pytest.approx(log_module.HISTORY - 0.6)
         clock.now += 5
         read(log, 2)
         assert log._due_in() == pytest.approx(1)
@@ -235,9 +235,9 @@ async def test_without_any_consumer_readings_are_committed_within_commit(tmp_pat
 async def test_a_full_group_is_committed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     async with opened(path, configured=eventlog.Settings(commit=Duration(3600))) as log, kept(log):
-        for number in range(eventlog.GROUP):
+        for number in range(log_module.GROUP):
             read(log, number)
-        assert len(await until_in_file(path, eventlog.GROUP)) == eventlog.GROUP
+        assert len(await until_in_file(path, log_module.GROUP)) == log_module.GROUP
 
 
 async def test_an_idle_log_writes_nothing(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.db"
-    monkeypatch.setattr(eventlog, "TAIL_LIMIT", 100)
+    monkeypatch.setattr(log_module, "TAIL_LIMIT", 100)
     async with opened(path) as log:
         whole = log._store.write
 
@@ -377,7 +377,7 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
 async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eventlog, "STALLED", 0.05)
+    monkeypatch.setattr(log_module, "STALLED", 0.05)
     path = tmp_path / "events.db"
     going_on = threading.Event()
     log = EventLog(path, DEFAULTS, Clock())

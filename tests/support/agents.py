@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from support.waiting import DEADLINE, freeze, until
 
-from agent.eventstore import EventStore
+from agent.eventlog import EventStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

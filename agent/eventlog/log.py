@@ -24,12 +24,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
-from agent import contracts
 from agent.errors import GatepostError
+from agent.eventlog.opening import lock, set_aside
+from agent.eventlog.store import EventStore
+from agent.eventlog.tail import Tail
 from agent.events import Event, EventType, Lane, lane_of
-from agent.eventstore import EventStore, lock, set_aside
-from agent.quantities import Duration, Size
-from agent.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from agent.clock import Clock
+    from agent.eventlog.settings import Settings
     from agent.events import Quality, Value
 
 logger = logging.getLogger(__name__)
@@ -66,22 +66,6 @@ RETENTION_EVERY: Final = 60.0
 """Seconds between looks for events that may go."""
 
 _T = TypeVar("_T")
-
-
-class Settings(contracts.Settings, frozen=True):
-    """What may be written under `log:`.
-
-    Attributes:
-        path: The database file; by default events.db in the state folder.
-        commit: A power cut may cost that much of the readings not yet delivered; 0 commits before sending.
-        retain: How long delivered events stay readable; 0 keeps them off the disk altogether.
-        max_size: How large the file may grow; then the oldest readings go first, alarms last.
-    """
-
-    path: str | None = None
-    commit: Duration = Duration(1)
-    retain: Duration = Duration(7 * 86_400)
-    max_size: Size = Size(512 * 1024**2)
 
 
 class EventLog:

@@ -9,8 +9,6 @@ without a column of their own. The view `readable` shows it all to a person with
 from __future__ import annotations
 
 import bisect
-import fcntl
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +20,6 @@ from agent.events import Event, EventType, Lane, Quality, lane_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-    from typing import TextIO
 
     from agent.events import Value
 
@@ -62,10 +59,6 @@ DELETE_CHUNK: Final = 5_000
 _encode = msgspec.json.Encoder().encode
 _decode_quality = msgspec.json.Decoder(dict[str, Quality]).decode
 _Stream = tuple[int, tuple[str, ...]]  # number, channels
-
-
-class LogInUse(GatepostError):  # noqa: N818
-    """Another program writes to this log."""
 
 
 class NewerLog(GatepostError):  # noqa: N818
@@ -351,36 +344,3 @@ class EventStore:
                 lost = [seq for (seq,) in rows if seq > passed[lane]]
                 return (len(rows), lost[0], lost[-1], len(lost)) if lost else (len(rows), 0, 0, 0)
         return (0, 0, 0, 0)
-
-
-def lock(path: Path) -> TextIO:
-    """Claim a log for this process, until the returned file is closed or the process ends.
-
-    Raises:
-        LogInUse: Another process has claimed it.
-    """
-    held = path.with_name(path.name + ".lock").open("a+")
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.seek(0)
-        holder = held.read().strip()
-        held.close()
-        raise LogInUse(
-            f"another gatepost (process {holder or 'unknown'}) writes to {path}; "
-            f"stop it, or give this one a file of its own with `log: {{path: …}}`"
-        ) from None
-    held.truncate(0)
-    held.write(str(os.getpid()))
-    held.flush()
-    return held
-
-
-def set_aside(path: Path, stamp: str) -> Path:
-    """Move a damaged log out of the way, under a dated name, with what SQLite keeps beside it; return that name."""
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            os.replace(part, aside.with_name(aside.name + suffix))  # noqa: PTH105 -- atomic, over what may be there
-    return aside
