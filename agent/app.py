@@ -226,7 +226,9 @@ class App:
         for entry in self._config.forward.values():
             encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
             forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
-            courier = Courier(entry.name, forwarder, self.log, lambda: list(self._abouts.values()))
+            courier = Courier(
+                entry.name, forwarder, self.log, lambda: list(self._abouts.values()), entry.carried
+            )
             self._couriers[entry.name] = courier
             part = self._part("forwarder", entry.name)
             couriers.append(partial(keep_running, part, partial(courier.run, part), entry.reconnect))

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+NO_EARLIER: Final = 1_767_225_600_000_000
+"""2026-01-01 UTC in microseconds: there was no gatepost before, so a clock that says so is not set."""
+
+TIME_ERROR: Final = 5
+"""What adjtimex(2) returns while the clock is not synchronized."""
 
 
 class Clock:
@@ -26,18 +35,61 @@ class Clock:
         """Return the wall time, in microseconds, of a moment of the monotonic clock, in seconds."""
         return self.wall() - round((self.monotonic() - at) * 1e6)
 
+    def offset(self) -> int:
+        """Return how far the wall clock is ahead of the monotonic clock, in microseconds."""
+        return self.wall() - round(self.monotonic() * 1e6)
+
+    def boot(self) -> str:
+        """Return what tells this boot from others; the monotonic clock is one for each."""
+        try:
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        except OSError:
+            return ""
+
+    def is_set(self) -> bool:
+        """Whether somebody has told the wall clock the time."""
+        return self.wall() > NO_EARLIER and (has_battery() or is_synchronized())
+
+
+def has_battery() -> bool:
+    """Whether the machine knew the time when it was switched on.
+
+    Boards that are described by a device tree, such as a Raspberry Pi, do so only where the kernel has set the clock from
+    an RTC (Documentation/ABI/testing/rtc-cdev, `hctosys`).
+    """
+    if not Path("/proc/device-tree").exists():
+        return True
+    for file in Path("/sys/class/rtc").glob("rtc*/hctosys"):
+        with contextlib.suppress(OSError):
+            if file.read_text(encoding="ascii").strip() == "1":
+                return True
+    return False
+
+
+def is_synchronized() -> bool:
+    """Whether an NTP client has set the clock since the machine was switched on."""
+    if Path("/run/systemd/timesync/synchronized").exists():  # systemd-timesyncd(8)
+        return True
+    import ctypes  # noqa: PLC0415 -- a megabyte, for boards without a battery only
+
+    # adjtimex(2) with no mode only reads, and returns TIME_ERROR while the clock is not synchronized.
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))
+    return bool(0 <= state < TIME_ERROR)
+
 
 class VirtualClock(Clock):
     """A clock that stands still until it is turned, so that a day passes in milliseconds.
 
     Attributes:
         now: The monotonic time, in seconds.
-        epoch: The wall time at `now` 0, in microseconds since 1970-01-01 UTC.
+        epoch: The wall time at `now` 0, in microseconds since 1970-01-01 UTC; change it, and the wall clock jumps.
+        known: Whether the wall clock counts as set.
     """
 
     def __init__(self, now: float = 0.0, epoch: int = 1_767_225_600_000_000) -> None:
         self.now = now
         self.epoch = epoch
+        self.known = True
 
     def monotonic(self) -> float:
         """Return the time that it was turned to."""
@@ -46,6 +98,14 @@ class VirtualClock(Clock):
     def wall(self) -> int:
         """Return the wall time that belongs to `now`."""
         return self.epoch + round(self.now * 1e6)
+
+    def boot(self) -> str:
+        """Return a boot of its own."""
+        return "virtual"
+
+    def is_set(self) -> bool:
+        """Whether the test says so."""
+        return self.known
 
 
 @lru_cache(maxsize=64)

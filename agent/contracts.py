@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import msgspec
 
-from agent.events import Severity, Value
+from agent.events import Delivery, Severity, Value
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
@@ -270,9 +270,14 @@ class Encoding(ABC, Generic[S]):
         """Whether a message is incomplete without its attributes, so that only some protocols can carry it."""
         return False
 
+    @property
+    def joined_type(self) -> str | None:
+        """The media type of several payloads as one JSON array; None where they cannot be joined."""
+        return None
+
     @abstractmethod
-    def encode(self, event: Event) -> Message:
-        """Encode one event."""
+    def encode(self, event: Event, delivery: Delivery = Delivery.LIVE) -> Message:
+        """Encode one event, and say how it is delivered where it is not live."""
 
     @abstractmethod
     def decode(self, message: Message) -> Event:
@@ -306,8 +311,13 @@ class Forwarder(ABC, Generic[S]):
         """
 
     @abstractmethod
-    def send(self, batch: Sequence[Event]) -> asyncio.Future[None]:
+    def send(
+        self, batch: Sequence[Event], delivery: Delivery = Delivery.LIVE, *, joined: bool = False
+    ) -> asyncio.Future[None]:
         """Begin to send a batch, at once and in order, and return without waiting.
+
+        What is replayed must not replace what the far side keeps as the present state. With `joined`, which is only
+        asked for where the encoding has a `joined_type`, events for one address go out in as few messages as possible.
 
         The future is done when the far side has acknowledged every event of the batch. It fails with `Rejected`
         where the far side refuses some for good, or with `Disconnected`, and then all that was not yet acknowledged

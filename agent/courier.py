@@ -2,7 +2,8 @@
 
 A courier reads the log by cursors of its own, one for each lane, and keeps as many events in flight as the forwarder's
 window allows. The cursors move on acknowledgements only, so whatever ends a connection, the next begins with the first
-event that was not acknowledged.
+event that was not acknowledged. What was logged while there was no connection is historical, and is told as such; with
+`backlog: live_first` it follows behind what happens now.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from agent.errors import Disconnected, Rejected
-from agent.events import Lane
+import msgspec
+
+from agent import contracts
+from agent.errors import Disconnected, GatepostError, Rejected
+from agent.events import Delivery, Lane
+from agent.legs import Allowance, Flight, Leg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,9 +35,11 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 50
 """Events in one `send` at most: enough to make it cheap, few enough to keep several in flight."""
 
-BACKLOG: Final = 500
-"""Events read from the file at once."""
+JOINED: Final = 8
+"""Messages of many events each that may be in flight: a few keep a link busy, and each holds much memory."""
 
+GRACE: Final = 10.0
+"""Seconds without a connection, after a start or a loss, during which events still count as live."""
 
 REFUSAL_EVERY: Final = 60.0
 """Seconds between messages about events that are refused for the same reason; those in between are counted."""
@@ -45,42 +51,41 @@ STUCK: Final = 3
 """Connections lost in a row with the same event first on its way, after which that event is named."""
 
 
-class _Flight:
-    """A batch that was sent and is not acknowledged yet."""
+class Settings(contracts.Settings, frozen=True):
+    """How a forwarder is served; each is written beside its kind.
 
-    def __init__(self, batch: Sequence[Event], done: asyncio.Future[None]) -> None:
-        self.batch = batch
-        self.done = done
+    Attributes:
+        backlog: in_order (the oldest first), or live_first (what happens now first, the backlog behind it).
+        rate: Events a second of a backlog or a replay at most; without it as fast as they are acknowledged.
+        batch: Events of a topic in one message at most, while a backlog waits; without it each has its own.
+    """
+
+    backlog: Literal["in_order", "live_first"] = "in_order"
+    rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    batch: Annotated[int, msgspec.Meta(ge=2, le=10_000)] | None = None
 
 
-class _LaneReader:
-    """Where a courier stands in one lane."""
+class Replay:
+    """A stretch of the log that is sent once more.
 
-    def __init__(self, lane: Lane, log: EventLog, consumer: str) -> None:
-        self.lane = lane
-        self.sent = log.cursor(consumer, lane)
-        self.flights: deque[_Flight] = deque()
-        self.backlog: list[Event] = []  # read from the file, not sent yet
-        self._log = log
+    Attributes:
+        upto: Its last sequence number.
+        landed: Up to which sequence number it is acknowledged.
+        acknowledged: How many events are.
+        leg: What is on its way over the present connection; None while there is none.
+    """
 
-    def take(self, limit: int) -> list[Event] | None:
-        """Return the next events without waiting, or None where the file must be read first."""
-        if self.backlog:
-            batch, self.backlog = self.backlog[:limit], self.backlog[limit:]
-            return batch
-        return self._log.peek(self.lane, self.sent, limit)
+    def __init__(self, after: int, upto: int, rate: float | None) -> None:
+        self.upto = upto
+        self.landed = after
+        self.acknowledged = 0
+        self.leg: Leg | None = None
+        self.allowance = Allowance(rate)
 
     @property
-    def is_behind(self) -> bool:
-        """Whether the next events are no longer in memory."""
-        return not self.backlog and self.sent < self._log.base(self.lane)
-
-    async def read_file(self) -> None:
-        """Read a stretch of backlog from the file."""
-        base = self._log.base(self.lane)
-        self.backlog = await self._log.fetch(self.lane, self.sent, BACKLOG)
-        if not self.backlog:
-            self.sent = max(self.sent, base)  # nothing of this lane is in the file
+    def is_done(self) -> bool:
+        """Whether all of it is acknowledged."""
+        return self.landed >= self.upto
 
 
 class Courier:
@@ -90,19 +95,33 @@ class Courier:
         name: The forwarder's name, under which the log keeps its cursors.
         delivered: Events acknowledged since the start.
         rejected: Events that the far side refused for good since the start.
+        replay: What is sent once more at present; None where nothing is.
     """
 
     def __init__(
-        self, name: str, forwarder: Forwarder[Any], log: EventLog, state: Callable[[], Sequence[Event]]
+        self,
+        name: str,
+        forwarder: Forwarder[Any],
+        log: EventLog,
+        state: Callable[[], Sequence[Event]],
+        settings: Settings,
     ) -> None:
         self.name = name
         self.delivered = 0
         self.rejected = 0
+        self.replay: Replay | None = None
         self._forwarder = forwarder
         self._log = log
         self._state = state
-        self._lanes: list[_LaneReader] = []
+        self._settings = settings
+        # Each queue is carried in order; the first one goes first: urgent, then readings, then replays.
+        self._queues: list[list[Leg]] = []
+        self._allowance = Allowance(settings.rate)
+        self._later: asyncio.TimerHandle | None = None
         self._in_flight = 0
+        self._historical_upto: int | None = None
+        self._lost_at = time.monotonic()  # or made at
+        self._rewinds = 0
         # The event that was first on its way when a connection was lost, and how often in a row.
         self._stuck = (0, 0)
         self._refusal_told: dict[str, float] = {}  # by reason: when it may be said again
@@ -121,8 +140,7 @@ class Courier:
         try:
             await self._forwarder.connect(self._state())
             part.up()
-            self._lanes = [_LaneReader(lane, self._log, self.name) for lane in Lane]  # urgent first
-            self._in_flight = 0
+            self._lay_out()
             stop_listening = self._log.listen(self._call)
             self._call()
             lost: BaseException | None = None
@@ -133,16 +151,56 @@ class Courier:
             except* Disconnected as group:
                 lost = group.exceptions[0]
             finally:
+                self._lost_at = time.monotonic()
                 stop_listening()
+                if self._later is not None:
+                    self._later.cancel()
             if lost is not None:
                 self._notice_stuck()
                 raise lost
         finally:
             await self._forwarder.close()
 
+    # --- what is to be carried ----------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        """Lay out what is not delivered, for a new connection."""
+        self._in_flight = 0
+        self._rewinds = self._log.rewinds
+        missed = time.monotonic() - self._lost_at > GRACE
+        if missed:
+            self._historical_upto = self._log.last
+        elif self._historical_upto is None:
+            self._historical_upto = self._log.first - 1  # all of earlier runs
+        urgent, readings = (self._legs(lane) for lane in (Lane.URGENT, Lane.READINGS))
+        self._queues = [urgent, readings, []]
+        if self._settings.backlog == "live_first":
+            self._queues = [urgent, readings[-1:], readings[:-1], []]
+        if self.replay is not None:
+            self._queue_replay(self.replay)
+
+    def _legs(self, lane: Lane) -> list[Leg]:
+        """Return what is not delivered of a lane, historical and live apart; the last one has no end."""
+        legs = []
+        boundary = self._historical_upto or 0
+        for after, upto in self._log.undelivered(self.name, lane):
+            if after < boundary:
+                legs.append(
+                    self._leg(
+                        lane, after, boundary if upto is None else min(upto, boundary), Delivery.HISTORICAL
+                    )
+                )
+            if upto is None or upto > boundary:
+                legs.append(self._leg(lane, max(after, boundary), upto, Delivery.LIVE))
+        return legs
+
+    def _leg(self, lane: Lane | None, after: int, upto: int | None, delivery: Delivery) -> Leg:
+        return Leg(self._log, lane, after, upto, delivery, 4 * (self._settings.batch or 0))
+
     def _notice_stuck(self) -> None:
         """Name an event that may be why connections are lost: MQTT 3.1.1 has no other way to refuse one."""
-        first = next((reader.flights[0].batch[0] for reader in self._lanes if reader.flights), None)
+        legs = (leg for queue in self._queues for leg in queue)
+        first = next((leg.flights[0].batch[0] for leg in legs if leg.flights), None)
         if first is None:
             return
         self._stuck = (first.seq, self._stuck[1] + 1 if self._stuck[0] == first.seq else 1)
@@ -159,6 +217,39 @@ class Courier:
             self._landed.clear()
             await self._landed.wait()
 
+    # --- replays ------------------------------------------------------------------------------------------------------
+
+    def start_replay(self, after: int, upto: int, rate: float | None) -> Replay:
+        """Begin to send a stretch of the log once more, behind everything else, marked as replayed.
+
+        It goes on over lost connections until it is done or ended; cursors do not move for it.
+
+        Args:
+            after: The sequence number after which it begins.
+            upto: Its last sequence number.
+            rate: Events a second at most; None for as many as are acknowledged.
+
+        Raises:
+            GatepostError: There is one already.
+        """
+        if self.replay is not None:
+            raise GatepostError(f"a replay to {self.name} is under way; wait for its end")
+        replay = self.replay = Replay(after, upto, rate)
+        if self._queues:
+            self._queue_replay(replay)
+            self._call()
+        return replay
+
+    def end_replay(self) -> None:
+        """Forget the replay; what is on its way still goes."""
+        self.replay = None
+        if self._queues:
+            self._queues[-1].clear()
+
+    def _queue_replay(self, replay: Replay) -> None:
+        replay.leg = self._leg(None, replay.landed, replay.upto, Delivery.REPLAYED)
+        self._queues[-1].append(replay.leg)
+
     # All that is in memory is sent by plain callbacks: at a few hundred events a second, what an event costs is the
     # number of turns of the event loop that it takes.
 
@@ -172,12 +263,34 @@ class Courier:
         """Send whatever there is, as far as there is room in the window."""
         self._is_called = False
         try:
-            for reader in self._lanes:
-                if not self._send_from(reader):
-                    self._file_wanted.set()
+            if self._log.rewinds != self._rewinds:
+                raise Disconnected("the event log was found again, with older events to deliver")
+            for queue in self._queues:
+                self._send_queue(queue)
         except Exception as error:  # noqa: BLE001 -- raised by `_read_files`, for the supervisor to see
             self._error = error
             self._file_wanted.set()
+
+    def _send_queue(self, queue: list[Leg]) -> None:
+        while queue:
+            leg = queue[0]
+            if leg.is_behind and leg.upto is None and leg.lane is Lane.READINGS and len(self._queues) > 3:
+                leg = self._fall_behind(queue)
+            self._send_leg(leg)
+            if leg.wants_file:
+                self._file_wanted.set()
+            if not leg.is_sent:
+                return
+            queue.pop(0)
+            self._finish(leg)
+
+    def _fall_behind(self, queue: list[Leg]) -> Leg:
+        """With `live_first`, let what is too far behind to be live follow behind, and go on with what is new."""
+        behind = queue[0]
+        behind.upto, behind.delivery = self._log.last, Delivery.HISTORICAL
+        self._queues[2].append(behind)
+        queue[0] = self._leg(Lane.READINGS, behind.upto, None, Delivery.LIVE)
+        return queue[0]
 
     async def _read_files(self) -> None:
         """Read what is no longer in memory, whenever it is wanted."""
@@ -188,60 +301,104 @@ class Courier:
                 error, self._error = self._error, None
                 raise error
             try:
-                for reader in self._lanes:
-                    if reader.is_behind:
-                        await reader.read_file()
+                for queue in self._queues:
+                    if queue and queue[0].wants_file:
+                        await queue[0].read_file()
             except sqlite3.Error as error:
                 raise Disconnected(f"the event log cannot be read: {error}") from error
             self._call()
 
-    def _send_from(self, reader: _LaneReader) -> bool:
-        """Send from one lane; False where the file must be read first."""
+    def _send_leg(self, leg: Leg) -> None:
+        """Send from one leg as far as window and rate allow."""
+        allowance = self._allowance
+        if leg.delivery is Delivery.REPLAYED and self.replay is not None:
+            allowance = self.replay.allowance
+        join = self._settings.batch if leg.lane is Lane.READINGS else None
         while (room := self._forwarder.window - self._in_flight) > 0:
-            batch = reader.take(min(room, BATCH))
+            allowed = allowance.available(time.monotonic()) if leg.is_paced else 2**31
+            if allowed <= 0:
+                self._send_later(allowance.wait)
+                return
+            batch = leg.take(min(allowed, max(join, BATCH) if join else min(room, BATCH)))
             if not batch:
-                return batch is not None
-            reader.sent = batch[-1].seq
-            self._in_flight += len(batch)
-            flight = _Flight(batch, self._forwarder.send(batch))
-            reader.flights.append(flight)
-            flight.done.add_done_callback(partial(self._land, reader))
+                return
+            joined = join is not None and len(batch) >= min(join, BATCH)
+            if joined and len(leg.flights) >= JOINED:
+                break
+            batch = batch[:join] if joined else batch[: min(room, BATCH)]
+            weight = len({(event.type, event.source) for event in batch}) if joined else len(batch)
+            flight = Flight(leg.sent, batch, weight, self._forwarder.send(batch, leg.delivery, joined=joined))
+            leg.took(batch)
+            if leg.is_paced:
+                allowance.spend(len(batch))
+            self._in_flight += weight
+            leg.flights.append(flight)
+            flight.done.add_done_callback(partial(self._land, leg))
         self._is_full = True
-        return True
 
-    def _land(self, reader: _LaneReader, done: asyncio.Future[None]) -> None:
+    def _send_later(self, wait: float) -> None:
+        """Send again when the rate allows it."""
+        loop = asyncio.get_running_loop()
+        if self._later is None or self._later.cancelled() or self._later.when() <= loop.time():
+            self._later = loop.call_later(wait, self._call)
+
+    def _land(self, leg: Leg, done: asyncio.Future[None]) -> None:
         """Move the cursor over all that is acknowledged without a gap."""
         if not done.cancelled():
             done.exception()  # seen here, whatever becomes of the flights before it
-        while reader.flights and reader.flights[0].done.done():
-            flight = reader.flights[0]
+        while leg.flights and leg.flights[0].done.done():
+            flight = leg.flights[0]
             if flight.done.cancelled():
                 return
             error = flight.done.exception()
             if isinstance(error, Rejected):
-                self._set_aside(flight.batch, error)
+                self._set_aside(leg, flight.batch, error)
             elif error is not None:
                 return  # the connection is lost: `wait_lost` says so; the next one begins here
-            reader.flights.popleft()
-            self._in_flight -= len(flight.batch)
-            self.delivered += len(flight.batch)
-            self._log.acknowledge(self.name, reader.lane, flight.batch[-1].seq)
+            leg.flights.popleft()
+            self._in_flight -= flight.weight
+            self._acknowledge(leg, flight)
             self._landed.set()
+        if leg.is_sent:
+            self._finish(leg)
         if self._is_full:
             self._is_full = False
             self._call()
 
-    def _set_aside(self, batch: Sequence[Event], error: Rejected) -> None:
-        """Count what the far side refuses for good, and go on."""
-        self.rejected += len(error.seqs)
-        self.delivered -= len(error.seqs)
+    def _acknowledge(self, leg: Leg, flight: Flight) -> None:
+        leg.landed = flight.batch[-1].seq
+        if leg.lane is not None:
+            self.delivered += len(flight.batch)
+            self._log.acknowledge(self.name, leg.lane, flight.after, leg.landed)
+        elif self.replay is not None and self.replay.leg is leg:
+            self.replay.acknowledged += len(flight.batch)
+            self.replay.landed = leg.landed
+
+    def _finish(self, leg: Leg) -> None:
+        """Where all of a leg is acknowledged, pass over what is not there at its end."""
+        if leg.flights or leg.upto is None or leg.landed >= leg.upto:
+            return
+        if leg.lane is not None:
+            self._log.acknowledge(self.name, leg.lane, leg.landed, leg.upto)
+        elif self.replay is not None and self.replay.leg is leg:
+            self.replay.landed = leg.upto
+        leg.landed = leg.upto
+
+    def _set_aside(self, leg: Leg, batch: Sequence[Event], error: Rejected) -> None:
+        """Count and keep what the far side refuses for good, and go on."""
+        refused = [event for event in batch if event.seq in error.seqs]
+        self.rejected += len(refused)
+        self.delivered -= len(refused)
+        if leg.lane is not None:
+            for event in refused:
+                self._log.reject(self.name, event, error.reason)
         now = time.monotonic()
         if now < self._refusal_told.get(error.reason, 0.0):
             return
         if len(self._refusal_told) > REASONS:
             self._refusal_told.clear()
         self._refusal_told[error.reason] = now + REFUSAL_EVERY
-        event = next(event for event in batch if event.seq in error.seqs)
+        event = refused[0]
         logger.error(
             "forwarder %s: event %s (%s of %s) was refused and is set aside: %s (%d since the start)",
             self.name, event.id, event.type, event.source, error.reason, self.rejected,

@@ -38,6 +38,16 @@ class Lane(IntEnum):
     READINGS = 1
 
 
+class Delivery(StrEnum):
+    """How an event comes to a far side."""
+
+    LIVE = "live"
+    HISTORICAL = "historical"
+    """It waited while there was no connection, or too long."""
+    REPLAYED = "replayed"
+    """It is sent once more because somebody asked for it."""
+
+
 class Reading(msgspec.Struct, frozen=True, gc=False):
     """What a driver saw in one look at a device. Many, cheap, in memory only.
 
@@ -63,6 +73,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         time: When it happened, in microseconds since 1970-01-01 UTC.
         values: A reading's values by channel; for other types the facts of the event by name.
         quality: Only the channels whose quality is not good; None where all are.
+        recorded: When it was logged, in microseconds since 1970-01-01 UTC, where that is over a second after `time`.
+        clock_unset: Whether the clock was not set when it happened, so that `time` is not to be trusted.
     """
 
     run: int
@@ -72,6 +84,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     time: int
     values: dict[str, Value]
     quality: dict[str, Quality] | None = None
+    recorded: int | None = None
+    clock_unset: bool = False
 
     @property
     def id(self) -> str:
@@ -99,8 +113,12 @@ class EventType:
     BAD_READING: Final = "reading.bad"  # reason, evidence, count (since the last such event)
     AGENT_STARTED: Final = "agent.started"  # version, gateway, clean (1 if the last run ended by itself)
     AGENT_STOPPED: Final = "agent.stopped"  # uptime (s)
-    LOG_RECOVERED: Final = "log.recovered"  # reason, set_aside (the damaged file)
+    LOG_RECOVERED: Final = (
+        "log.recovered"  # reason, set_aside (the damaged file), salvaged, unreadable (pages)
+    )
     LOG_DROPPED: Final = "log.dropped"  # from, to, count, reason
+    CLOCK_SET: Final = "clock.set"  # by (s): how far off the times of this boot were
+    CLOCK_JUMPED: Final = "clock.jumped"  # by (s)
 
 
 _READING_LANE = frozenset({EventType.READING, EventType.BAD_READING})

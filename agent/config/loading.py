@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import re
 import socket
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
 from msgspec import structs
 
-from agent import contracts, eventlog, registry, reporter
+from agent import contracts, courier, eventlog, registry, reporter
 from agent.config import documents, wording
 from agent.config.decoding import Decoder, Entry, join
 from agent.config.model import (
+    CARRIED_KEYS,
     DEVICE_KEYS,
     FORWARD_KEYS,
     NAME,
@@ -254,10 +255,26 @@ class _Loading:
         if at := common.get("reconnect"):
             reconnect = decoder.settings(contracts.Backoff, at.value, join(path, "reconnect"), at.mark)
         encoding = self._encoding(common.get("encoding"), path, entry.mark)
+        carried = decoder.struct(
+            courier.Settings, [each for each in entries if each.key in CARRIED_KEYS], path, entry.mark
+        )
         made = self._of_kind("forwarders", entries, FORWARD_KEYS, path, entry.mark)
-        if made is None or encoding is None or reconnect is None:
+        if made is None or encoding is None or reconnect is None or carried is None:
             return None
-        return ForwardEntry(name, *made, *encoding, reconnect)
+        if carried.batch is not None and not self._can_join(*encoding):
+            decoder.fault(
+                common["batch"].mark,
+                join(path, "batch"),
+                f"{encoding[0]} in this mode has no batches; leave it out",
+            )
+        return ForwardEntry(name, *made, *encoding, reconnect, carried)
+
+    @staticmethod
+    def _can_join(kind: str, settings: contracts.Settings) -> bool:
+        encoding: contracts.Encoding[Any] = registry.module("encodings", kind).Encoding(
+            settings, contracts.Gateway("", "", 0)
+        )
+        return encoding.joined_type is not None
 
     def _of_kind(
         self, role: str, entries: Sequence[Entry], others: Sequence[str], path: str, mark: Mark

@@ -7,12 +7,13 @@ from typing import Annotated, Final
 
 import msgspec
 
-from agent import contracts, eventlog, reporter
+from agent import contracts, courier, eventlog, reporter
 
 SECTIONS: Final = ("devices", "rules", "forward")
 TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
 DEVICE_KEYS: Final = ("driver", "report", "simulate", "description")
-FORWARD_KEYS: Final = ("encoding", "reconnect")
+CARRIED_KEYS: Final = courier.Settings.__struct_fields__
+FORWARD_KEYS: Final = ("encoding", "reconnect", *CARRIED_KEYS)
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 RESERVED: Final = ("agent", "alarm", "status", "command")
 """Names that no device may have: MQTT topics use them."""
@@ -66,6 +67,7 @@ class ForwardEntry(msgspec.Struct, frozen=True):
         encoding: The kind of encoding.
         encoding_settings: The encoding's own settings.
         reconnect: How long it waits before it tries again.
+        carried: How its backlog is carried.
     """
 
     name: str
@@ -74,6 +76,7 @@ class ForwardEntry(msgspec.Struct, frozen=True):
     encoding: str
     encoding_settings: contracts.Settings
     reconnect: contracts.Backoff
+    carried: courier.Settings
 
 
 class BrokerSettings(contracts.Settings, frozen=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import msgspec
 from msgspec import structs
 
-from agent import contracts, eventlog, quantities, registry, reporter
+from agent import contracts, courier, eventlog, quantities, registry, reporter
 from agent.config import loading, model
 from agent.config.variables import plain
 
@@ -164,7 +164,8 @@ def _forwarder() -> Schema:
         "default": "json",
     }
     reconnect = _of_struct(contracts.Backoff) | {"description": "How long to wait before trying again."}
-    return _one_kind("forwarders", {"encoding": encoding, "reconnect": reconnect})
+    carried = _of_struct(courier.Settings)["properties"]
+    return _one_kind("forwarders", {"encoding": encoding, "reconnect": reconnect, **carried})
 
 
 def _one_kind(role: str, common: Schema) -> Schema:
@@ -250,6 +251,7 @@ def _definitions() -> Schema:
         reporter.Settings,
         contracts.RuleOutcome,
         contracts.Backoff,
+        courier.Settings,
     ]
     roots += [loading.settings_of(module) for role in registry.ROLES for _, module in _modules(role)]
     found: dict[str, Schema] = {}

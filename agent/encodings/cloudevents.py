@@ -3,7 +3,9 @@
 `structured` puts all in one JSON object (media type application/cloudevents+json). `binary` puts the data in the payload
 and the attributes beside it, as MQTT 5 user properties; on MQTT 3.1.1 only `structured` exists (CloudEvents MQTT protocol
 binding 1.0.2, section 3). The extensions `sequence` and, for alarms, `severitytext` are those of the CloudEvents
-documented extensions.
+documented extensions, as is `recordedtime`, said where it is over a second after `time`. Only where it is so, `delivery` is
+`historical` (it waited for a connection) or `replayed`, and `clock` is `unset` (the clock had not been set, so `time` is
+wrong). A batch is that of the JSON event format (application/cloudevents-batch+json).
 
 Sample::
 
@@ -22,9 +24,10 @@ import msgspec
 from agent import contracts
 from agent.clock import from_iso, iso
 from agent.contracts import Message
-from agent.events import Event, EventType, Quality
+from agent.events import Delivery, Event, EventType, Quality
 
 STRUCTURED: Final = "application/cloudevents+json"
+JOINED: Final = "application/cloudevents-batch+json"
 _PREFIX: Final = "gatepost."
 _encode = msgspec.json.Encoder().encode
 
@@ -47,7 +50,12 @@ class Encoding(contracts.Encoding[Settings]):
         """Whether the attributes travel beside the payload."""
         return self.settings.mode == "binary"
 
-    def encode(self, event: Event) -> Message:
+    @property
+    def joined_type(self) -> str | None:
+        """The batch of the JSON event format; in binary mode there is none."""
+        return JOINED if self.settings.mode == "structured" else None
+
+    def encode(self, event: Event, delivery: Delivery = Delivery.LIVE) -> Message:
         """Encode one event."""
         attributes = {
             "specversion": "1.0",
@@ -61,6 +69,12 @@ class Encoding(contracts.Encoding[Settings]):
         }
         if "severity" in event.values and event.type != EventType.READING:
             attributes["severitytext"] = str(event.values["severity"])
+        if event.recorded is not None:
+            attributes["recordedtime"] = iso(event.recorded)
+        if delivery is not Delivery.LIVE:
+            attributes["delivery"] = delivery.value
+        if event.clock_unset:
+            attributes["clock"] = "unset"
         data: dict[str, Any] = event.values
         if event.type == EventType.READING:
             data = {"values": event.values}
@@ -85,9 +99,11 @@ class Encoding(contracts.Encoding[Settings]):
             run, seq = map(int, attributes["id"].split("-"))
             kind, source = attributes["type"].removeprefix(_PREFIX), attributes["subject"]
             time, data = from_iso(attributes["time"]), attributes["data"]
+            recorded = from_iso(attributes["recordedtime"]) if "recordedtime" in attributes else None
+            is_unset = attributes.get("clock") == "unset"
             if kind == EventType.READING:
                 quality = {name: Quality(said) for name, said in data.get("quality", {}).items()} or None
-                return Event(run, seq, kind, source, time, data["values"], quality)
+                return Event(run, seq, kind, source, time, data["values"], quality, recorded, is_unset)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is not a CloudEvent of gatepost: {error!r}") from error
-        return Event(run, seq, kind, source, time, data)
+        return Event(run, seq, kind, source, time, data, None, recorded, is_unset)

@@ -5,6 +5,9 @@ A kept reading: `{"id": "3-1041", "time": "2026-11-23T10:15:00.123456Z", "gatewa
 `source` in place of `device`, and its facts beside them: `{"id": …, "time": …, "gateway": …, "type": "alarm.raised",
 "source": "too-hot", "severity": "critical", "of": "air.temperature", "value": 36.1, "limit": "above 35", "message": …}`.
 
+Only where it is so: `"delivery": "historical"` (it waited for a connection) or `"replayed"`, `"clock": "unset"` (the clock had
+not been set, so `time` is wrong), `"recorded"` (when it was logged, if over a second after `time`). A batch is a JSON array.
+
 Sample::
 
     forward:
@@ -22,7 +25,7 @@ import msgspec
 from agent import contracts
 from agent.clock import from_iso, iso
 from agent.contracts import Message
-from agent.events import Event, EventType, Quality
+from agent.events import Delivery, Event, EventType, Quality
 
 if TYPE_CHECKING:
     from agent.events import Value
@@ -42,22 +45,36 @@ class _Reading(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     device: str
     values: dict[str, Any]
     quality: dict[str, Quality] | None = None
+    delivery: str | None = None
+    recorded: str | None = None
+    clock: str | None = None
 
 
 class Encoding(contracts.Encoding[Settings]):
     """Encodes and decodes."""
 
-    def encode(self, event: Event) -> Message:
+    @property
+    def joined_type(self) -> str:
+        """An array of such objects."""
+        return CONTENT_TYPE
+
+    def encode(self, event: Event, delivery: Delivery = Delivery.LIVE) -> Message:
         """Encode one event."""
+        said = None if delivery is Delivery.LIVE else delivery.value
+        recorded = None if event.recorded is None else iso(event.recorded)
+        clock = "unset" if event.clock_unset else None
         if event.type == EventType.READING:
             body: Any = _Reading(
-                event.id, iso(event.time), self.gateway.name, event.source, event.values, event.quality
-            )
+                event.id, iso(event.time), self.gateway.name, event.source, event.values, event.quality,
+                said, recorded, clock,
+            )  # fmt: skip
         else:
             body = {
                 "id": event.id, "time": iso(event.time), "gateway": self.gateway.name, "type": event.type,
                 "source": event.source, **event.values,
             }  # fmt: skip
+            extra = {"delivery": said, "recorded": recorded, "clock": clock}
+            body |= {name: value for name, value in extra.items() if value is not None}
         return Message(_encode(body), CONTENT_TYPE)
 
     def decode(self, message: Message) -> Event:
@@ -71,11 +88,24 @@ class Encoding(contracts.Encoding[Settings]):
             run, seq = map(int, body.pop("id").split("-"))
             time = from_iso(body.pop("time"))
             del body["gateway"]
+            body.pop("delivery", None)
+            recorded = from_iso(body.pop("recorded")) if "recorded" in body else None
+            is_unset = body.pop("clock", None) == "unset"
             if "device" in body:
                 quality = {name: Quality(said) for name, said in body.get("quality", {}).items()} or None
-                return Event(run, seq, EventType.READING, body["device"], time, body["values"], quality)
+                return Event(
+                    run,
+                    seq,
+                    EventType.READING,
+                    body["device"],
+                    time,
+                    body["values"],
+                    quality,
+                    recorded,
+                    is_unset,
+                )
             kind, source = body.pop("type"), body.pop("source")
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is not an event: {error!r}") from error
         facts: dict[str, Value] = body
-        return Event(run, seq, kind, source, time, facts)
+        return Event(run, seq, kind, source, time, facts, None, recorded, is_unset)

@@ -1,12 +1,15 @@
 """The event log: the durable, ordered record of events, and the one source of truth downstream of rules.
 
-`EventLog` is all that the rest of the agent calls; programs that only look at the file use `EventStore`. `log` appends,
-hands out by cursor and commits; `tail` is the part in memory; `store` the rows and transactions; `opening` takes the file.
+`EventLog` is all that the rest of the agent calls; programs that only look at the file use `EventStore`. From the bottom:
+`schema` (the tables), `store` (rows and transactions), `pages` and `salvage` (what a damaged file still holds), `opening`
+(takes a file in whatever state), `retention` (what goes), `logfile` (all that, for an event loop); beside them `tail`,
+`cursors`, `clocks` and `shedding`, which know no file; and `log`, which is made of them.
 """
 
 from agent.eventlog.log import EventLog
 from agent.eventlog.opening import LogInUse
+from agent.eventlog.schema import ForeignFile, NewerLog
 from agent.eventlog.settings import Settings
-from agent.eventlog.store import EventStore, NewerLog
+from agent.eventlog.store import EventStore
 
-__all__ = ["EventLog", "EventStore", "LogInUse", "NewerLog", "Settings"]
+__all__ = ["EventLog", "EventStore", "ForeignFile", "LogInUse", "NewerLog", "Settings"]

@@ -9,6 +9,9 @@ is written to the file in groups, each commit with an fsync, because commits are
 * anything, when the tail holds `GROUP` events.
 
 So a power cut costs no alarm, and at most the last second of readings not yet delivered.
+
+A file that cannot be had (a full, read-only or dying disk, a lock) keeps nobody from sensing: events stay on the tail,
+within bounds, and once a second the file is tried again. One that is damaged is made anew of what can be read of it.
 """
 
 from __future__ import annotations
@@ -17,23 +20,21 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from agent.errors import GatepostError
-from agent.eventlog.opening import lock, set_aside
-from agent.eventlog.store import EventStore
-from agent.eventlog.tail import Tail
+from agent.eventlog import opening, shedding
+from agent.eventlog.clocks import Clocks
+from agent.eventlog.cursors import Cursors
+from agent.eventlog.logfile import LogFile, Refused
+from agent.eventlog.pending import Ages, Pending
+from agent.eventlog.retaining import Retaining
+from agent.eventlog.store import REMOVED, Group, Rejection
+from agent.eventlog.tail import Tails
 from agent.events import Event, EventType, Lane, lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
-    from typing import TextIO
 
     from agent.clock import Clock
     from agent.eventlog.settings import Settings
@@ -51,32 +52,31 @@ ROOM: Final = 4 * GROUP
 """Unwritten events above which producers wait for the disk, so that a flood is not kept in memory."""
 
 TAIL_LIMIT: Final = 50_000
-"""Events kept in memory while the disk refuses to be written; then the oldest readings go."""
+"""Events kept in memory while the disk refuses to be written; then readings go, as `when_full` says."""
 
 STALLED: Final = 5.0
-"""Seconds that a commit may take before the disk counts as failing."""
+"""Seconds that the disk may take to open the file or to commit before it counts as failing."""
 
-TELL_LOST_EVERY: Final = 60.0
-"""Seconds between reports of what had to go from memory."""
+RETRY: Final = 1.0
+"""Seconds between tries while the disk refuses."""
 
 LOOK_EVERY: Final = 0.25
 """Seconds between looks at how old the oldest undelivered reading has become, while there is anything to write."""
 
-RETENTION_EVERY: Final = 60.0
-"""Seconds between looks for events that may go."""
-
-_T = TypeVar("_T")
+COUNT_UPTO: Final = 50_000
+"""Waiting events that are counted one by one; of more, it is said how many they can be at most."""
 
 
 class EventLog:
     """Appends, hands out by cursor, keeps cursors, commits and retains. For use in one event loop.
 
     Attributes:
-        run: Which start of the agent this is, counted from 1; 0 before `open`.
+        run: Which start of the agent this is; 0 before `open`.
         first: The sequence number of this run's first event.
         was_clean: Whether the last run ended by itself.
         dropped: Undelivered events that had to go since the start.
         fault: Why the log cannot be written at present; None where it can.
+        rewinds: How often cursors went back to what a file says that was found late; couriers then begin anew.
     """
 
     def __init__(self, path: Path, settings: Settings, clock: Clock) -> None:
@@ -87,37 +87,34 @@ class EventLog:
         self.was_clean = True
         self.dropped = 0
         self.fault: str | None = None
+        self.rewinds = 0
         self._clock = clock
-        self._store = EventStore(path)
-        self._reader = EventStore(path)
-        self._writing = ThreadPoolExecutor(1, "log-writer")
-        self._reading = ThreadPoolExecutor(1, "log-reader")
-        self._lock_file: TextIO | None = None
+        self._consumers: tuple[str, ...] = ()
+        self._version = ""
+        self._file = LogFile(path, self._on_damage)
+        self._is_blind = False  # whether this run began without knowing what is in the file
         self._next = 1
         self._written = 0
-        self._unwritten: list[Event] = []
-        self._tails = {lane: Tail(0) for lane in Lane}
-        self._cursors: dict[tuple[str, Lane], int] = {}
+        self._pending = Pending()
+        self._tails = Tails(0)
+        self._cursors = Cursors((), {}, {}, 0)
+        self._clocks = Clocks()
         self._states: dict[str, dict[str, Value]] = {}
-        self._dirty_cursors = False
-        self._dirty_states: dict[str, Mapping[str, Value] | None] = {}
         self._units: dict[str, Mapping[str, str]] = {}
         self._listeners: list[Callable[[], None]] = []
-        self._urgent = False
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        # A few events for each `commit`: seq, and when it was appended.
-        self._marks: deque[tuple[int, float]] = deque()
+        self._ages = Ages(settings.commit / 8)
         self._last_commit = 0.0
         self._committing_since: float | None = None
-        self._lost: tuple[int, int, int] | None = None  # not told yet: first and last seq, and how many
-        self._tell_lost_at = 0.0
+        self._losses = shedding.Losses()
+        self._retaining = Retaining(self._file, settings, clock, self._passed, self._losses)
 
     # --- open and close -------------------------------------------------------------------------------------------
 
     async def open(self, consumers: Sequence[str], version: str) -> None:
-        """Open the file, or begin a new one; set a damaged one aside.
+        """Take the file, in whatever state it is; where it cannot be had, begin in memory.
 
         Args:
             consumers: The names of all that read by a cursor kept here. New ones begin at the end of the log.
@@ -126,73 +123,85 @@ class EventLog:
         Raises:
             LogInUse: Another program writes to this log.
             NewerLog: It was written by a newer gatepost.
-            OSError: The folder cannot be written.
+            ForeignFile: It belongs to another program.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock_file = lock(self.path)
-        aside: Path | None = None
-        try:
-            await self._begin(consumers, version)
-        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "disk image" not in str(error):
-                raise GatepostError(f"cannot open the event log {self.path}: {error}") from error
-            self._reader.close()
-            self._store.close()
-            aside = set_aside(self.path, f"{self._clock.wall() // 1_000_000}")
-            logger.error("the event log %s is damaged (%s); set aside as %s", self.path, error, aside)  # noqa: TRY400
-            self._store = EventStore(self.path)
-            self._reader = EventStore(self.path)
-            await self._begin(consumers, version)
+        self._consumers, self._version = tuple(consumers), version
         self._last_commit = self._clock.monotonic()
-        if aside is not None:
-            self.append(
-                EventType.LOG_RECOVERED, "agent", {"reason": "it was damaged", "set_aside": str(aside)}
-            )
+        try:
+            opened = await self._file.take(self._clock.wall(), STALLED)
+            await self._file.begin(opened, opened.numbers, self._version, self._clock.wall(), self._consumers)
+        except (sqlite3.Error, OSError) as error:  # TimeoutError is an OSError
+            fault = str(error)
+            await self._file.drop()
+        else:
+            self._begin(opened.numbers, opened.kept)
+            self._adopt(opened)
+            return
+        self.fault = fault
+        logger.error("the event log %s cannot be used (%s); going on in memory", self.path, fault)
+        known = await self._file.look(STALLED)
+        self._is_blind = known is None
+        if known is None:
+            nothing = opening.Kept(False, {}, {}, {}, Clocks())
+            known = (opening.unknown(self._clock.wall()), nothing)
+        self._begin(*known)
 
-    async def _begin(self, consumers: Sequence[str], version: str) -> None:
-        """Open the file, begin a run in it, and take up what it keeps."""
-        await self._write(self._store.open_writer)
-        self.run, self._next, self.was_clean = await self._write(
-            self._store.begin_run, self._clock.wall(), version
+    def _begin(self, numbers: opening.Numbers, kept: opening.Kept) -> None:
+        """Begin a run, on what is known from earlier ones."""
+        self.run, self.first = numbers
+        self.was_clean = kept.was_clean
+        self._next = self.first
+        self._written = self.first - 1
+        self._tails = Tails(self._written)
+        self._cursors = Cursors(self._consumers, kept.cursors, kept.ahead, self._written)
+        self._states = kept.states
+        self._clocks = kept.clocks
+        is_set = self._clock.is_set()
+        self._pending.clocks = self._clocks.begin(
+            self.first, self._clock.boot(), self._clock.offset(), is_set=is_set
         )
-        self.first = self._next
-        self._written = self._next - 1
-        self._tails = {lane: Tail(self._written) for lane in Lane}
-        self._states = self._store.states()
-        saved = self._store.cursors()
-        gone = {consumer for consumer, _ in saved} - set(consumers)
-        await self._write(self._store.forget_consumers, gone)
-        self._cursors = {
-            (name, lane): saved.get((name, lane), self._written) for name in consumers for lane in Lane
-        }
-        self._dirty_cursors = saved != self._cursors
-        await self._read(self._reader.open_reader)
+        if not is_set:
+            logger.warning("the clock is not set; events are marked until it is")
+
+    def _adopt(self, opened: opening.Opened) -> None:
+        """Write to a file that was taken, from now on."""
+        if self._is_blind:  # what waits in the file comes first, so this run's events come again after it
+            self._is_blind = False
+            self._cursors = Cursors(self._consumers, opened.kept.cursors, opened.kept.ahead, self.first - 1)
+            self.rewinds += 1
+            self._notify()
+        self._cursors.is_dirty = True
+        if opened.recovery is not None:
+            # Whatever is still in memory may not have been in what could be read.
+            self._pending.events = self._tails.merged(0, self.last, self.last)
+            self._pending.states = {**self._states}
+            self._say_recovered(opened.recovery)
+
+    def _say_recovered(self, recovery: opening.Recovery) -> None:
+        facts: dict[str, Value] = {"reason": recovery.reason, "salvaged": recovery.salvaged}
+        if recovery.set_aside is not None:
+            facts["set_aside"] = str(recovery.set_aside)
+        facts["unreadable"] = recovery.unreadable
+        logger.error(
+            "the event log %s is made anew (%s): %d events salvaged, %d pages unreadable; the old one is %s",
+            self.path, recovery.reason, recovery.salvaged, recovery.unreadable, recovery.set_aside or "gone",
+        )  # fmt: skip
+        self.append(EventType.LOG_RECOVERED, "agent", facts)
 
     async def close(self) -> None:
         """Write what is on the tail, mark the run as ended, and close."""
         if self.run:
             try:
-                self._dirty_cursors = True
+                self._cursors.is_dirty = True
                 await self.commit()
-                await self._write(self._store.end_run, self.run, self._clock.wall())
-            except sqlite3.Error as error:
+                await self._file.end_run(self.run, self._clock.wall())
+            except Refused as error:
                 self.fault = str(error)
                 logger.error(  # noqa: TRY400
                     "the event log %s could not be ended: %s; %d events that are not written are lost",
-                    self.path, error, len(self._unwritten),
+                    self.path, error, len(self._pending.events),
                 )  # fmt: skip
-        await self._read(self._reader.close)
-        await self._write(self._store.close)  # the last to close moves the write-ahead log into the file
-        self._writing.shutdown()
-        self._reading.shutdown()
-        if self._lock_file is not None:
-            self._lock_file.close()
-
-    async def _write(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._writing, call, *arguments)
-
-    async def _read(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._reading, call, *arguments)
+        await self._file.close()
 
     # --- producers ------------------------------------------------------------------------------------------------
 
@@ -217,26 +226,28 @@ class EventLog:
             time: When it happened, in microseconds since 1970-01-01 UTC; now where it is not said.
             quality: Only the channels whose quality is not good.
         """
+        wall = self._clock.wall()
+        late = time is not None and wall - time > 1_000_000
         event = Event(
             self.run,
             self._next,
             event_type,
             source,
-            self._clock.wall() if time is None else time,
+            wall if time is None else time,
             values,
             quality,
+            wall if late else None,
+            self._next <= self._clocks.unset_upto,
         )
         self._next += 1
         lane = lane_of(event_type)
-        now = self._clock.monotonic()
-        if not self._marks or now - self._marks[-1][1] > self.settings.commit / 8:
-            self._marks.append((event.seq, now))
+        self._ages.note(event.seq, self._clock.monotonic())
         self._tails[lane].events.append(event)
-        self._unwritten.append(event)
+        self._pending.events.append(event)
         if lane is Lane.URGENT:
-            self._urgent = True
+            self._pending.is_urgent = True
             self._wake.set()
-        elif len(self._unwritten) == 1 or len(self._unwritten) >= GROUP:
+        elif len(self._pending.events) == 1 or len(self._pending.events) >= GROUP:
             self._wake.set()
         if self.settings.commit:
             self._notify()
@@ -244,22 +255,26 @@ class EventLog:
 
     def put_state(self, part: str, state: Mapping[str, Value] | None) -> None:
         """Save what a part must know after a restart, with the next commit; None forgets it."""
-        self._dirty_states[part] = state
-        if len(self._dirty_states) == 1:
+        self._pending.states[part] = state
+        if state is None:
+            self._states.pop(part, None)
+        else:
+            self._states[part] = dict(state)
+        if len(self._pending.states) == 1:
             self._wake.set()
 
     def state(self, part: str) -> dict[str, Value] | None:
-        """Return what a part saved in an earlier run."""
+        """Return what a part saved, in this run or an earlier one."""
         return self._states.get(part)
 
     def saved_parts(self) -> Iterable[str]:
-        """Return the names of the parts that saved something in an earlier run."""
+        """Return the names of the parts that saved something, in this run or an earlier one."""
         return self._states.keys()
 
     @property
     def is_full(self) -> bool:
         """Whether producers should wait for the disk with `room`."""
-        return len(self._unwritten) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
+        return len(self._pending.events) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
 
     async def room(self) -> None:
         """Wait until the disk has caught up; at once where it refuses to be written, for sensing goes on."""
@@ -294,79 +309,84 @@ class EventLog:
     def peek(self, lane: Lane, after: int, limit: int) -> list[Event] | None:
         """Return the next events of a lane after a sequence number, or None where `fetch` must read the file."""
         tail = self._tails[lane]
-        return tail.after(after, limit, self._visible) if after >= tail.base else None
+        return self._mended(tail.after(after, limit, self._visible)) if after >= tail.base else None
+
+    def _mended(self, events: list[Event]) -> list[Event]:
+        """Return events of the tail with the times that are known by now."""
+        if not events or events[0].seq > self._clocks.unset_upto:
+            return events
+        return [self._clocks.mended(event) for event in events]
 
     async def fetch(self, lane: Lane, after: int, limit: int) -> list[Event]:
         """Return the next events of a lane after a sequence number, from the file and then from the tail.
 
         Raises:
-            sqlite3.Error: The file cannot be read.
+            sqlite3.Error: The file cannot be read at present.
         """
         base = self._tails[lane].base
         if after < base:
-            try:
-                found = await self._read(self._reader.read, lane, after, base, limit)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                found = await self._read_past_damage(lane, after, base, error)
+            found = await self._file.read(lane, after, base, limit)
             if found:
                 return found
         return self.peek(lane, max(after, base), limit) or []
-
-    async def _read_past_damage(self, lane: Lane, after: int, upto: int, error: Exception) -> list[Event]:
-        """Return the next event that a damaged file still gives, and report what it does not."""
-        step = 0
-        while after + step < upto:
-            with contextlib.suppress(sqlite3.DatabaseError):
-                found = await self._read(self._reader.read, lane, after + step, upto, 1)
-                break
-            step = step * 2 or 1
-        else:
-            found = []
-        if step:
-            last = min(after + step, upto)
-            self._report_dropped(after + 1, last, last - after, f"the file is damaged: {error}")
-        return found
 
     async def history(self, after: int, limit: int) -> list[Event]:
         """Return the next events of both lanes after a sequence number, in order of seq.
 
         Raises:
-            sqlite3.Error: The file cannot be read.
+            sqlite3.Error: The file cannot be read at present.
         """
         base = max(tail.base for tail in self._tails.values())
-        if after < base:
-            found = await self._read(self._reader.read, None, after, base, limit)
+        if after < base and (after < self._written or self._file.is_held):
+            found = await self._file.read(None, after, base, limit)
             if found:
                 return found
-        newest = [tail.after(max(after, base), limit, self.last) for tail in self._tails.values()]
-        return sorted((event for events in newest for event in events), key=attrgetter("seq"))[:limit]
+        return self._mended(self._tails.merged(max(after, base), limit, self.last))
 
     def cursor(self, consumer: str, lane: Lane) -> int:
-        """Return up to which sequence number a consumer has acknowledged a lane."""
-        return self._cursors[consumer, lane]
+        """Return up to which sequence number a consumer has acknowledged all of a lane."""
+        return self._cursors.at[consumer, lane]
 
-    def acknowledge(self, consumer: str, lane: Lane, seq: int) -> None:
-        """Move a consumer's cursor: all events of the lane up to `seq` are delivered to it."""
-        if seq > self._cursors[consumer, lane]:
-            self._cursors[consumer, lane] = seq
-            if seq <= self._written and not self._dirty_cursors:
-                self._dirty_cursors = True
+    def undelivered(self, consumer: str, lane: Lane) -> list[tuple[int, int | None]]:
+        """Return what a consumer has not acknowledged, oldest first: after < seq <= upto, the last one without an end."""
+        return self._cursors.undelivered((consumer, lane))
+
+    def acknowledge(self, consumer: str, lane: Lane, after: int, upto: int) -> None:
+        """Note that all events of the lane with `after` < seq <= `upto` are delivered to a consumer.
+
+        Its cursor moves where nothing before them is missing; a stretch ahead of it is remembered until then.
+        """
+        if self._cursors.acknowledge((consumer, lane), after, upto) and upto <= self._written:
+            if not self._cursors.is_dirty:
                 self._wake.set()
+            self._cursors.is_dirty = True
+
+    def reject(self, consumer: str, event: Event, reason: str) -> None:
+        """Set aside an event that a consumer's far side refuses for good, so that it stays readable."""
+        self._pending.rejections.append(Rejection(event, consumer, self._clock.wall(), reason))
+        self._wake.set()
 
     async def waiting(self, consumer: str) -> int:
-        """Return how many events a consumer has not acknowledged."""
+        """Return how many events a consumer has not acknowledged; of very many, how many they can be at most."""
         count = 0
         for lane, tail in self._tails.items():
-            cursor = self._cursors[consumer, lane]
-            count += len(tail.after(cursor, len(tail.events), self.last))
-            if cursor < tail.base:
-                try:
-                    count += await self._read(self._reader.count, lane, cursor, tail.base)
-                except sqlite3.DatabaseError:
-                    count += tail.base - cursor  # at most; the file is damaged
+            for after, upto in self._cursors.undelivered((consumer, lane)):
+                last = self.last if upto is None else upto
+                count += len(tail.after(after, len(tail.events), last))
+                in_file = min(tail.base, last) - after
+                if in_file > COUNT_UPTO:
+                    count += in_file
+                elif in_file > 0:
+                    try:
+                        count += await self._file.count(lane, after, min(tail.base, last))
+                    except sqlite3.Error:
+                        count += in_file
         return count
+
+    @property
+    def written_upto(self) -> int:
+        """The sequence number up to which everything is in the file, or gone."""
+        return self._written
 
     def base(self, lane: Lane) -> int:
         """Return the sequence number up to which events of a lane are no longer in memory."""
@@ -374,10 +394,11 @@ class EventLog:
 
     def _passed(self) -> dict[Lane, int]:
         """By lane, the sequence number up to which every consumer has acknowledged."""
-        return {
-            lane: min((seq for (_, of), seq in self._cursors.items() if of is lane), default=self.last)
-            for lane in Lane
-        }
+        return self._cursors.passed(self.last)
+
+    @property
+    def _passed_readings(self) -> int:
+        return self._passed()[Lane.READINGS] if self._consumers else 0
 
     # --- the commits ----------------------------------------------------------------------------------------------
 
@@ -389,14 +410,31 @@ class EventLog:
             tasks.create_task(self._keep_watching())
 
     async def _keep_watching(self) -> None:
-        """Notice a disk that does not even refuse: a dying card may stall for minutes."""
+        """Notice a disk that does not even refuse (a dying card may stall for minutes), and a clock that jumps."""
         while True:
             await asyncio.sleep(STALLED / 2)
             since = self._committing_since
             if self.fault is None and since is not None and self._clock.monotonic() - since > STALLED:
-                self.fault = f"the disk has not answered for {STALLED:g} s"
-                logger.error("the event log %s: %s; going on in memory", self.path, self.fault)
-                self._room.set()
+                self._go_on_in_memory(f"the disk has not answered for {STALLED:g} s")
+            self.look_at_clock()
+            self._tell_losses()
+
+    def look_at_clock(self) -> None:
+        """Notice that the clock was set, or has jumped, and correct the times of what was logged before it was set."""
+        changed, jumped = self._clocks.observe(self._next, self._clock.offset(), is_set=self._clock.is_set())
+        if not changed:
+            return
+        self._pending.clocks += changed
+        corrections = [stretch.correction for stretch in changed if stretch.correction is not None]
+        if jumped:
+            self._retaining.on_jump()
+        if corrections:
+            by = corrections[-1] / 1e6
+            logger.info("the clock is set; it was %.3f s behind", by)
+            self.append(EventType.CLOCK_SET, "agent", {"by": by})
+        elif jumped:
+            logger.warning("the clock has jumped by %.3f s", jumped / 1e6)
+            self.append(EventType.CLOCK_JUMPED, "agent", {"by": jumped / 1e6})
 
     async def _keep_committing(self) -> None:
         while True:
@@ -404,27 +442,53 @@ class EventLog:
             wait = self._due_in()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(wait, LOOK_EVERY) if self._unwritten else wait):
+                    async with asyncio.timeout(min(wait, LOOK_EVERY) if self._pending.events else wait):
                         await self._wake.wait()
             if self._due_in() <= 0:
                 try:
+                    if self._file.damage is not None:
+                        await self._file.drop()
+                    if not self._file.is_held:
+                        await self._take_again()
                     # A transaction under way ends even if we are told to stop; `close` waits for it.
                     await asyncio.shield(self.commit())
-                except sqlite3.Error as error:
-                    self._on_fault(error)
-                    await asyncio.sleep(1)
+                except Refused as error:
+                    self._on_fault(str(error))
+                    await asyncio.sleep(RETRY)
+
+    async def _take_again(self) -> None:
+        """Try to take the file again, for this run.
+
+        Raises:
+            Refused: It still cannot be had.
+        """
+        opened = await self._file.take(self._clock.wall(), STALLED)
+        is_ours = opened.recovery is not None or opened.numbers.run == self.run + 1
+        if not is_ours and opened.numbers.first_seq > self.first:
+            self._file.damage = opening.CONFLICT
+            raise sqlite3.DatabaseError(opening.CONFLICT)
+        ours = opening.Numbers(self.run, self.first)
+        await self._file.begin(opened, ours, self._version, self._clock.wall(), self._consumers)
+        self._file.use(self._clocks)
+        if not is_ours and self._written >= self.first:
+            opened = opened._replace(recovery=opening.Recovery(REMOVED))
+        self._adopt(opened)
+
+    def _on_damage(self) -> None:
+        """Have a file that turns out to be damaged made anew."""
+        self._pending.is_urgent = True
+        self._wake.set()
 
     def _due_in(self) -> float:
         """Return the seconds until what is in memory must be written; 0 or less for now."""
-        if self._urgent or len(self._unwritten) >= GROUP:
+        if self._pending.is_urgent or len(self._pending.events) >= GROUP or not self._file.is_held:
             return 0
-        if not (self._unwritten or self._dirty_cursors or self._dirty_states):
+        has_facts = self._cursors.is_dirty or self._pending.has_facts
+        if not (self._pending.events or has_facts):
             return HISTORY
         now = self._clock.monotonic()
         due = self._last_commit + HISTORY
-        if (
-            self._dirty_states or self._dirty_cursors
-        ):  # over what is in the file: a crash now would deliver it again
+        if has_facts:  # over what is in the file: a crash now would deliver it again
             due = min(due, self._last_commit + self.settings.commit)
         if (oldest := self._oldest_undelivered()) is not None:
             due = min(due, oldest + self.settings.commit)
@@ -432,14 +496,12 @@ class EventLog:
 
     def _oldest_undelivered(self) -> float | None:
         """Return about when the oldest reading was appended that is neither written nor delivered everywhere."""
-        delivered = self._passed()[Lane.READINGS] if self._cursors else 0
-        oldest = self._tails[Lane.READINGS].after(max(delivered, self._written), 1, self.last)
+        after = max(self._passed_readings, self._written)
+        oldest = self._tails[Lane.READINGS].after(after, 1, self.last)
         if not oldest:
-            self._marks.clear()
+            self._ages.clear()
             return None
-        while len(self._marks) > 1 and self._marks[1][0] <= oldest[0].seq:
-            self._marks.popleft()
-        return self._marks[0][1]
+        return self._ages.of(oldest[0].seq)
 
     async def commit(self) -> None:
         """Write the tail, the cursors and the states now, in one transaction.
@@ -449,100 +511,90 @@ class EventLog:
         """
         async with self._commit_lock:
             passed = self._passed()
-            events = self._unwritten
-            last = events[-1].seq if events else self._written
-            self._unwritten = []
-            self._urgent = False
-            states, self._dirty_states = self._dirty_states, {}
-            cursors_moved, self._dirty_cursors = self._dirty_cursors, False
-            keep = events
-            if not self.settings.retain and self._cursors:
-                keep = [event for event in events if event.seq > passed[event.lane]]
+            taken = self._pending.take()
+            cursors_moved, self._cursors.is_dirty = self._cursors.is_dirty, False
+            last = taken.events[-1].seq if taken.events else self._written
+            keep = taken.events
+            if not self.settings.retain and self._consumers:
+                keep = [event for event in keep if event.seq > passed[event.lane]]
+            if self._retaining.is_refusing:
+                keep = self._refuse(keep, passed[Lane.READINGS])
             try:
-                if keep or states or cursors_moved:
+                if keep or cursors_moved or taken.has_facts:
                     self._committing_since = self._clock.monotonic()
-                    await self._write(self._store.write, keep, dict(self._cursors), states, self._units)
+                    at, ahead = dict(self._cursors.at), {k: tuple(v) for k, v in self._cursors.ahead.items()}
+                    group = Group(keep, at, ahead, taken.states, self._units, taken.rejections, taken.clocks)
+                    self._retaining.on_usage(await self._file.write(group))
             except BaseException:
-                self._unwritten = events + self._unwritten
-                self._urgent = True
-                self._dirty_states = states | self._dirty_states
-                self._dirty_cursors = True
+                self._pending.put_back(taken)
+                self._cursors.is_dirty = True
                 raise
             finally:
                 self._committing_since = None
             self._written = last
             self._last_commit = self._clock.monotonic()
-            for lane, tail in self._tails.items():
-                # Couriers a little behind go on reading from memory; those far behind read the file.
-                far = tail.events[-GROUP].seq - 1 if len(tail.events) > GROUP else 0
-                tail.trim(min(self._written, max(passed[lane], far)))
+            self._tails.trim(self._written, passed, GROUP)
             if self.fault is not None:
                 logger.warning("the event log %s can be written again", self.path)
                 self.fault = None
-                self._tell_lost(at_once=True)
+                self._tell_losses(at_once=True)
             self._room.set()
             if not self.settings.commit:
                 self._notify()
 
-    def _on_fault(self, error: sqlite3.Error) -> None:
-        """Go on in memory while the disk refuses; say so once, and drop the oldest readings when it gets too much."""
-        if self.fault is None:
-            logger.error("the event log %s cannot be written (%s); going on in memory", self.path, error)
-        self.fault = str(error)
-        self._room.set()
-        excess = len(self._unwritten) - TAIL_LIMIT
-        if excess > 0:
-            readings = [event.seq for event in self._unwritten if event.lane is Lane.READINGS][:excess]
-            self._forget(readings)
-        self._tell_lost()
+    def _refuse(self, events: list[Event], passed: int) -> list[Event]:
+        """Keep new readings that are not delivered off a file that is full; they stay in memory for a while."""
+        refused = [event.seq for event in events if event.lane is Lane.READINGS and event.seq > passed]
+        if refused:
+            reason = f"the log has reached {self.settings.max_size}"
+            self._losses.note(refused[0], refused[-1], len(refused), reason)
+        return [event for event in events if event.lane is Lane.URGENT]
 
-    def _forget(self, seqs: Sequence[int]) -> None:
+    # --- what cannot be kept --------------------------------------------------------------------------------------
+
+    def _go_on_in_memory(self, fault: str) -> None:
+        if self.fault is None:
+            logger.error("the event log %s cannot be written (%s); going on in memory", self.path, fault)
+        self.fault = fault
+        self._room.set()
+
+    def _on_fault(self, fault: str) -> None:
+        """Go on in memory while the disk refuses; say so once, and let readings go when they get too many."""
+        self._go_on_in_memory(fault)
+        excess = len(self._pending.events) - TAIL_LIMIT
+        if excess > 0:
+            readings = [event.seq for event in self._pending.events if event.lane is Lane.READINGS]
+            self._forget(shedding.chosen(self.settings.when_full, readings, excess))
+        self._tell_losses()
+
+    def _forget(self, seqs: list[int]) -> None:
         if not seqs:
             return
-        gone, last = set(seqs), seqs[-1]
-        self._unwritten = [event for event in self._unwritten if event.seq not in gone]
-        self._tails[Lane.READINGS].trim(last)
-        delivered = self._passed()[Lane.READINGS]
-        lost = [seq for seq in seqs if seq > delivered]  # what was delivered is missed by nobody
-        if lost:
-            first, _, count = self._lost or (lost[0], 0, 0)
-            self._lost = (first, last, count + len(lost))
+        gone = set(seqs)
+        self._pending.events = [event for event in self._pending.events if event.seq not in gone]
+        self._tails[Lane.READINGS].remove(gone)
+        if lost := [
+            seq for seq in seqs if seq > self._passed_readings
+        ]:  # what was delivered is missed by nobody
+            self._losses.note(lost[0], lost[-1], len(lost), "the log cannot be written")
 
-    def _tell_lost(self, *, at_once: bool = False) -> None:
-        """Report what went while the log could not be written: the first at once, then once a minute."""
-        now = self._clock.monotonic()
-        if self._lost is None or not (at_once or now >= self._tell_lost_at):
-            return
-        self._tell_lost_at = now + TELL_LOST_EVERY
-        first, last, count = self._lost
-        self._lost = None
-        self._report_dropped(first, last, count, "the log cannot be written")
-
-    def _report_dropped(self, first: int, last: int, count: int, reason: str) -> None:
-        self.dropped += count
-        logger.warning("dropped %d undelivered events, %d to %d: %s", count, first, last, reason)
-        self.append(
-            EventType.LOG_DROPPED, "agent", {"from": first, "to": last, "count": count, "reason": reason}
-        )
+    def _tell_losses(self, *, at_once: bool = False) -> None:
+        for first, last, count, reason in self._losses.due(self._clock.monotonic(), at_once=at_once):
+            self.dropped += count
+            logger.warning("dropped %d undelivered events, %d to %d: %s", count, first, last, reason)
+            facts: dict[str, Value] = {"from": first, "to": last, "count": count, "reason": reason}
+            self.append(EventType.LOG_DROPPED, "agent", facts)
 
     async def _keep_retaining(self) -> None:
-        while True:
-            await asyncio.sleep(RETENTION_EVERY)
+        while await self._retaining.wait():
             if self.fault is None:
                 await self.retain()
 
     async def retain(self) -> None:
-        """Delete what every consumer has and is older than `retain`, and the oldest where the file is too large."""
-        passed = self._passed()
-        before = self._clock.wall() - round(float(self.settings.retain) * 1e6)
+        """Delete what every consumer has and is older than `retain`, and what must go where it is too full."""
         try:
-            while await self._write(self._store.delete_older, before, passed):
-                pass
-            while await self._write(self._store.used_bytes) > self.settings.max_size:
-                deleted, first, last, count = await self._write(self._store.delete_oldest, passed)
-                if count:
-                    self._report_dropped(first, last, count, f"the log has reached {self.settings.max_size}")
-                if not deleted:
-                    break
+            await self._retaining.retain()
         except sqlite3.Error as error:
-            self._on_fault(error)
+            self._on_fault(str(error))
+            self._on_damage()
+        self._tell_losses()

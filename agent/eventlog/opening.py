@@ -1,29 +1,228 @@
-"""Taking the log's file: one agent at a time; a damaged file is moved out of the way."""
+"""Taking the log's file, in whatever state it is: one agent at a time; what is damaged is salvaged and set aside.
+
+A new file is made of what can still be read beside the damaged one, under another name, and only when it is whole takes
+its place. So a power cut in the midst of it costs nothing: the next start begins again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from typing import TYPE_CHECKING
+import random
+import sqlite3
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from agent.errors import GatepostError
+from agent.eventlog.salvage import salvage
+from agent.eventlog.store import EventStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import TextIO
+
+    from agent.eventlog.clocks import Clocks
+    from agent.eventlog.cursors import Ahead, Key
+    from agent.events import Value
+
+SET_ASIDE: Final = 3
+"""Damaged files that are kept: a card that damages them again and again must not fill up with them."""
+
+SKIPPED: Final = 10**8
+"""Sequence numbers left out after a damaged file, for what could not be read of it: no id may come again."""
+
+CONFLICT: Final = "it has the numbers of this run"
+"""What is wrong with a file that is found late by a run which began without it, and while the clock was not set."""
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class LogInUse(GatepostError):  # noqa: N818
     """Another program writes to this log."""
 
 
-def lock(path: Path) -> TextIO:
-    """Claim a log for this process, until the returned file is closed or the process ends.
+class Numbers(NamedTuple):
+    """What makes the ids of a run unique.
+
+    Attributes:
+        run: The run's number.
+        first_seq: Its first sequence number.
+    """
+
+    run: int
+    first_seq: int
+
+
+class Kept(NamedTuple):
+    """What a file knows from earlier runs.
+
+    Attributes:
+        was_clean: Whether the last run ended by itself.
+        cursors: By consumer and lane.
+        ahead: Stretches that were delivered ahead of the cursors.
+        states: By part.
+        clocks: What its events were stamped with.
+    """
+
+    was_clean: bool
+    cursors: dict[Key, int]
+    ahead: dict[Key, list[Ahead]]
+    states: dict[str, dict[str, Value]]
+    clocks: Clocks
+
+
+class Recovery(NamedTuple):
+    """That a damaged file was replaced.
+
+    Attributes:
+        reason: What was wrong with it.
+        set_aside: Where it is now; None where nothing was left of it.
+        salvaged: Events that were read from it, repeats among them.
+        unreadable: Pages of it that could not be read.
+    """
+
+    reason: str
+    set_aside: Path | None = None
+    salvaged: int = 0
+    unreadable: int = 0
+
+
+class Opened(NamedTuple):
+    """A file that is ours to write.
+
+    Attributes:
+        store: The connection, to be used in the thread that opened it.
+        lock: Held open as long as it is ours; None where the disk takes no lock.
+        numbers: Of the run that is next.
+        kept: From earlier runs.
+        recovery: Whether it had to be made anew.
+    """
+
+    store: EventStore
+    lock: TextIO | None
+    numbers: Numbers
+    kept: Kept
+    recovery: Recovery | None
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error says that the file itself is bad, and not only that the disk refuses at present."""
+    if isinstance(error, msgspec.DecodeError | KeyError):
+        return True  # a row that makes no sense
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGE
+
+
+def take(path: Path, now: int, damage: str | None) -> Opened:
+    """Take a log's file for this process; `LogFile.begin` then begins a run in it.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        now: The wall time, in microseconds since 1970-01-01 UTC.
+        damage: What is known to be wrong with the file, so that it is made anew; None where nothing is.
+
+    Raises:
+        LogInUse: Another process has it.
+        NewerLog: It was written by a newer gatepost.
+        ForeignFile: It belongs to another program.
+        sqlite3.Error: The disk refuses at present.
+        OSError: The disk refuses at present.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = lock(path)
+    try:
+        _finish(path, now)
+        damage = damage or _visible_damage(path)
+        if damage is None:
+            try:
+                store = _open(path)
+                run, newest, _ = store.newest()
+                return Opened(store, held, Numbers(run + 1, newest + 1), _kept(store), None)
+            except (sqlite3.DatabaseError, msgspec.DecodeError, KeyError) as error:
+                if not is_damage(error):
+                    raise
+                damage = str(error)
+        if damage == CONFLICT:
+            recovery, known = Recovery(damage, _set_aside(path, now)), False
+        else:
+            recovery, known = _replace(path, damage, now)
+        store = _open(path)
+        run, newest, _ = store.newest()
+        numbers = Numbers(run + 1, newest + SKIPPED) if known else unknown(now)
+        return Opened(store, held, numbers, _kept(store)._replace(was_clean=False), recovery)
+    except BaseException:
+        if held is not None:
+            held.close()
+        raise
+
+
+def _visible_damage(path: Path) -> str | None:
+    """Return what SQLite would take for a new file, although something was there; None where nothing is wrong."""
+    if path.exists():
+        return "it was empty" if path.stat().st_size == 0 else None
+    wal = path.with_name(path.name + "-wal")
+    return "only its write-ahead log was there" if wal.exists() and wal.stat().st_size else None
+
+
+def look(path: Path) -> tuple[Numbers, Kept] | None:
+    """Read what a file that cannot be written knows; None where it cannot be read either.
+
+    The run that begins on it in memory gets a number that no committed run ever has.
+    """
+    store = EventStore(path)
+    try:
+        store.open_reader()
+        run, newest, _ = store.newest()
+        return Numbers(_jump(run), newest + 1), _kept(store)
+    except (sqlite3.Error, OSError, GatepostError, msgspec.DecodeError, KeyError):
+        return None
+    finally:
+        store.close()
+
+
+def unknown(now: int) -> Numbers:
+    """Return numbers that no earlier run has had, where nothing is known of those: by the clock, and by chance."""
+    return Numbers(_jump(0), max(now, 1))
+
+
+def _jump(run: int) -> int:
+    return run + random.randrange(10**6, 10**9)  # noqa: S311 -- a counter never gets there
+
+
+def _open(path: Path) -> EventStore:
+    store = EventStore(path)
+    try:
+        store.open_writer()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _kept(store: EventStore) -> Kept:
+    return Kept(store.newest()[2], store.cursors(), store.ahead(), store.states(), store.clocks)
+
+
+# --- one agent at a time ------------------------------------------------------------------------------------------
+
+
+def lock(path: Path) -> TextIO | None:
+    """Claim a log for this process, until the returned file is closed or the process ends; None on a read-only disk.
 
     Raises:
         LogInUse: Another process has claimed it.
     """
-    held = path.with_name(path.name + ".lock").open("a+")
+    file = path.with_name(path.name + ".lock")
+    try:
+        held = file.open("a+")
+    except OSError:
+        if not file.exists():
+            return None
+        held = file.open("r")  # the claim itself writes nothing
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -34,17 +233,84 @@ def lock(path: Path) -> TextIO:
             f"another gatepost (process {holder or 'unknown'}) writes to {path}; "
             f"stop it, or give this one a file of its own with `log: {{path: …}}`"
         ) from None
-    held.truncate(0)
-    held.write(str(os.getpid()))
-    held.flush()
+    with contextlib.suppress(OSError):  # a full disk: then the message above names nobody
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
     return held
 
 
-def set_aside(path: Path, stamp: str) -> Path:
-    """Move a damaged log out of the way, under a dated name, with what SQLite keeps beside it; return that name."""
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    for suffix in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            os.replace(part, aside.with_name(aside.name + suffix))  # noqa: PTH105 -- atomic, over what may be there
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+def _replace(path: Path, reason: str, now: int) -> tuple[Recovery, bool]:
+    """Make a new file of what can be read of a damaged one, and set that aside; also return whether its runs are known."""
+    making, made = _beside(path)
+    _remove(making)
+    found = salvage(path)
+    store = _open(making)
+    for table, rows in found.rows.items():
+        for row in rows:
+            marks = ",".join("?" * len(row))
+            store.db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608 -- our own tables
+    for batch in found.events():
+        store.db.execute("BEGIN")
+        store.db.executemany("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?)", batch)
+        store.db.execute("COMMIT")
+    salvaged = store.db.execute("SELECT count(*) FROM events").fetchone()[0]
+    store.close()  # the last to close moves the write-ahead log into the file
+    os.replace(making, made)  # noqa: PTH105 -- atomic
+    aside = _finish(path, now)
+    unreadable = found.senseless_pages + found.blank_pages
+    return Recovery(reason, aside, salvaged, unreadable), found.highest_run > 0
+
+
+def _finish(path: Path, now: int) -> Path | None:
+    """Put a file that was made anew in its place, also where that was interrupted; return where the old one is."""
+    _, made = _beside(path)
+    if not made.exists():
+        return None
+    aside = _set_aside(path, now)
+    os.replace(made, path)  # noqa: PTH105 -- atomic
+    _sync_folder(path.parent)
     return aside
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Return the names of the file that is being made, and of the one that is whole."""
+    return path.with_name(path.name + ".salvaging"), path.with_name(path.name + ".salvaged")
+
+
+def _remove(path: Path) -> None:
+    for file in _with_siblings(path):
+        file.unlink(missing_ok=True)
+
+
+def _with_siblings(path: Path) -> Iterator[Path]:
+    """Yield a database file and what SQLite keeps beside it, the file itself last: while it is there, nothing is done."""
+    for suffix in ("-shm", "-wal", ""):
+        yield path.with_name(path.name + suffix)
+
+
+def _set_aside(path: Path, now: int) -> Path | None:
+    """Move a damaged log out of the way, under a dated name, with what SQLite keeps beside it; return that name."""
+    if not path.exists() and not path.with_name(path.name + "-wal").exists():
+        return None
+    stamp = f"{datetime.fromtimestamp(now // 1_000_000, UTC):%Y%m%dT%H%M%S}"
+    before = sorted(path.parent.glob(f"{path.name}.damaged-*[0-9]"))
+    for old in before[: max(0, len(before) - SET_ASIDE + 1)]:
+        _remove(old)
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for part in _with_siblings(path):
+        if part.exists():
+            target = part.with_name(part.name.replace(path.name, aside.name, 1))
+            os.replace(part, target)  # noqa: PTH105 -- atomic, over what may be there
+    return aside
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

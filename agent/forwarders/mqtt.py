@@ -20,25 +20,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
-from agent.events import Event, EventType
+from agent.events import Delivery, Event, EventType
+from agent.forwarders._flights import Batch, PackedProperties, Sent
 from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._tls import Tls
+from agent.forwarders._topics import TopicBook, Topics
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from paho.mqtt.reasoncodes import ReasonCode
 
@@ -54,40 +55,17 @@ NOT_AUTHORIZED: Final = 0x87
 DENIED_FOR: Final = 600.0
 """Seconds for which a denied topic is not tried again: some brokers close the connection for it each time."""
 
+MOST_JOINED: Final = 256 * 1024
+"""Bytes of joined payloads in one message, where the broker sets no limit."""
+
+ROOM_JOINED: Final = 64
+"""Bytes of a message of joined payloads beside those and the topic, at most."""
+
+PROPERTIES: Final = 100
+"""Sets of properties that are remembered; with `expire` a backlog has one for each second."""
+
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
-
-
-class Topics(contracts.Settings, frozen=True):
-    """Where events are published; {gateway}, {source} (device or rule), {channel} and {type} are filled in.
-
-    Attributes:
-        reading: Kept readings of a device.
-        channel: One channel of a kept reading, with `split: true`.
-        alarm: An alarm's transitions, retained.
-        about: What a device's channels are, retained.
-        status: Whether the gateway is online, retained.
-        event: Any other event.
-    """
-
-    reading: str = "gatepost/{gateway}/{source}"
-    channel: str = "gatepost/{gateway}/{source}/{channel}"
-    alarm: str = "gatepost/{gateway}/alarm/{source}"
-    about: str = "gatepost/{gateway}/{source}/about"
-    status: str = "gatepost/{gateway}/status"
-    event: str = "gatepost/{gateway}/{source}/{type}"
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            template = getattr(self, name)
-            try:
-                topic = template.format(gateway="g", source="s", channel="c", type="t")
-            except (KeyError, IndexError, ValueError, AttributeError):
-                raise ValueError(
-                    f"{name} expects only {{gateway}}, {{source}}, {{channel}} and {{type}} in braces, not {template!r}"
-                ) from None
-            if not topic or set(topic) & set("+#\0"):
-                raise ValueError(f"{name} expects a topic without wildcards, not {template!r}")
 
 
 class Settings(contracts.Settings, frozen=True):
@@ -105,6 +83,7 @@ class Settings(contracts.Settings, frozen=True):
         window: How many events may be on their way and not acknowledged yet.
         max_packet: The largest message that the broker takes, where it speaks MQTT 3.1.1 and cannot say so itself.
         split: Publish each channel of a reading on a topic of its own.
+        expire: Readings older than that are not kept for who is not connected (MQTT 5 message expiry).
         topics: Where events are published.
     """
 
@@ -119,6 +98,7 @@ class Settings(contracts.Settings, frozen=True):
     window: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 100
     max_packet: Size | None = None
     split: bool = False
+    expire: Duration | None = None
     topics: Topics = Topics()
 
     def __post_init__(self) -> None:
@@ -126,63 +106,6 @@ class Settings(contracts.Settings, frozen=True):
             raise ValueError("a password expects a username")
         if not 5 <= self.keepalive <= 65535:
             raise ValueError(f"keepalive expects 5s to 18h, not {self.keepalive}")
-
-
-class _Packed(Properties):
-    """MQTT 5 properties that are packed once and sent many times."""
-
-    packed: bytes
-
-    def __init__(self, message: Message) -> None:
-        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        self.ContentType = message.content_type
-        if message.attributes:
-            self.UserProperty = list(message.attributes.items())
-        # paho's own __setattr__ takes only the names of properties.
-        object.__setattr__(self, "packed", super().pack())  # type: ignore[no-untyped-call]
-
-    def pack(self) -> bytes:
-        """Return the packed bytes."""
-        return self.packed
-
-
-class _Batch:
-    """A batch of which some messages are not acknowledged yet."""
-
-    __slots__ = ("done", "missing", "reason", "refused")
-
-    def __init__(self, done: asyncio.Future[None]) -> None:
-        self.done = done
-        self.missing = 0
-        self.refused: list[int] = []
-        self.reason = ""
-
-    def refuse(self, seq: int, reason: str) -> None:
-        """Note that the broker will never take an event, or a part of it."""
-        if seq not in self.refused:
-            self.refused.append(seq)
-        self.reason = reason
-
-    def lose(self, reason: str) -> None:
-        """Note that the connection went before all was settled."""
-        if not self.done.done():
-            self.done.set_exception(Disconnected(f"the connection was lost: {reason}"))
-
-    def settle(self) -> None:
-        """Tell the courier, where nothing is missing any more."""
-        if self.missing == 0 and not self.done.done():
-            if self.refused:
-                self.done.set_exception(Rejected(self.reason, self.refused))
-            else:
-                self.done.set_result(None)
-
-
-class _Sent(NamedTuple):
-    """A message that is on its way."""
-
-    flight: _Batch
-    seq: int
-    topic: str
 
 
 class Forwarder(contracts.Forwarder[Settings]):
@@ -199,8 +122,9 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._connection: Connection | None = None
         self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
         self._largest: int | None = None
-        self._topics: dict[tuple[str, str], str] = {}
-        self._properties: dict[str, _Packed] = {}
+        self._topics = TopicBook(settings.topics, gateway.name, split=settings.split)
+        self._kept: dict[str, int] = {}  # by topic: the newest state that the broker keeps
+        self._properties: dict[tuple[str, int | None], PackedProperties] = {}
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
@@ -258,12 +182,8 @@ class Forwarder(contracts.Forwarder[Settings]):
             client.username_pw_set(self.settings.username, self.settings.password)
         if self.settings.tls is not None:
             client.tls_set_context(self.settings.tls.context())
-        client.will_set(self._status_topic, self._status("offline"), qos=1, retain=True)
+        client.will_set(self._topics.status, self._status("offline"), qos=1, retain=True)
         return client
-
-    @property
-    def _status_topic(self) -> str:
-        return self._topic(EventType.AGENT_STARTED, "agent", self.settings.topics.status)
 
     def _status(self, state: str) -> bytes:
         said = {
@@ -278,91 +198,135 @@ class Forwarder(contracts.Forwarder[Settings]):
 
     # --- sending --------------------------------------------------------------------------------------------------
 
-    def send(self, batch: Sequence[Event]) -> asyncio.Future[None]:
+    def send(
+        self, batch: Sequence[Event], delivery: Delivery = Delivery.LIVE, *, joined: bool = False
+    ) -> asyncio.Future[None]:
         """Publish a batch at QoS 1 and return without waiting."""
-        flight = _Batch(asyncio.get_running_loop().create_future())
+        flight = Batch(asyncio.get_running_loop().create_future())
         if self._connection is None or not self._connection.is_up:
             flight.lose("there is none")
             return flight.done
-        for event in batch:
-            if self.settings.split and event.type == EventType.READING:
-                for part in _split(event):
-                    self._send_one(flight, part)
-            else:
-                self._send_one(flight, event)
+        now = Clock().wall() if self.settings.expire is not None else 0
+        events: Iterable[Event] = batch
+        if self.settings.split:
+            events = [part for event in batch for part in _split(event)]
+        if joined:
+            self._send_joined(flight, events, delivery, now)
+        else:
+            newest = self._newest_states(batch, delivery)
+            for event in events:
+                retain = event.type in _RETAINED and event.seq in newest
+                message = self.encoding.encode(event, delivery)
+                topic = self._topics.of(event, delivery)
+                self._publish(flight, (event.seq,), topic, message, self._expiry(event, now), retain=retain)
         self._connection.flush()
         flight.settle()
         return flight.done
 
-    def _send_one(self, flight: _Batch, event: Event) -> None:
-        message = self.encoding.encode(event)
-        topic = self._topics.get((event.type, event.source)) or self._topic_of(event)
-        properties = self._properties_of(message)
+    def _newest_states(self, batch: Sequence[Event], delivery: Delivery) -> Collection[int]:
+        """Return, by sequence number, the events that the broker is to keep: never one that a newer one has replaced.
+
+        After a lost connection events come again; an old state must not stand as the present one, not even briefly.
+        """
+        if delivery is Delivery.REPLAYED:
+            return ()
+        newest = {self._topics.of(e, delivery): e.seq for e in batch if e.type in _RETAINED}
+        for topic, seq in newest.items():
+            self._kept[topic] = max(seq, self._kept.get(topic, 0))
+        return {seq for topic, seq in newest.items() if seq == self._kept[topic]}
+
+    def _send_joined(self, flight: Batch, events: Iterable[Event], delivery: Delivery, now: int) -> None:
+        """Publish the events of each topic as JSON arrays, as large as the broker takes."""
+        by_topic: dict[str, list[tuple[Event, bytes]]] = {}
+        for event in events:
+            payload = self.encoding.encode(event, delivery).payload
+            by_topic.setdefault(self._topics.of(event, delivery), []).append((event, payload))
+        kind = self.encoding.joined_type or ""
+        for topic, parts in by_topic.items():
+            most = MOST_JOINED if self._largest is None else self._largest - len(topic.encode()) - ROOM_JOINED
+            start, size = 0, 0
+            for index, (_, payload) in enumerate(parts):
+                if index > start and size + len(payload) + 1 > most:
+                    self._publish_joined(flight, topic, parts[start:index], kind, now)
+                    start, size = index, 0
+                size += len(payload) + 1
+            self._publish_joined(flight, topic, parts[start:], kind, now)
+
+    def _publish_joined(
+        self, flight: Batch, topic: str, parts: list[tuple[Event, bytes]], kind: str, now: int
+    ) -> None:
+        seqs = tuple(event.seq for event, _ in parts)
+        message = contracts.Message(b"[%s]" % b",".join(payload for _, payload in parts), kind)
+        self._publish(flight, seqs, topic, message, self._expiry(parts[-1][0], now), retain=False)
+
+    def _publish(
+        self,
+        flight: Batch,
+        seqs: tuple[int, ...],
+        topic: str,
+        message: Message,
+        expiry: int | None,
+        *,
+        retain: bool,
+    ) -> None:
+        properties = self._properties_of(message, expiry)
         if self._largest is not None:
             packed = properties.packed if properties is not None else b""
             size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)
             if size > self._largest:
-                flight.refuse(
-                    event.seq, f"{size} bytes are more than the {self._largest} that the broker takes"
-                )
+                flight.refuse(seqs, f"{size} bytes are more than the {self._largest} that the broker takes")
                 return
         if topic in self._denied:
             if asyncio.get_running_loop().time() < self._denied[topic]:
-                flight.refuse(event.seq, f"the broker does not let us publish to {topic}")
+                flight.refuse(seqs, f"the broker does not let us publish to {topic}")
                 return
             del self._denied[topic]
         if self._connection is not None:
             flight.missing += 1
-            retain = event.type in _RETAINED
-            sent = _Sent(flight, event.seq, topic)
-            self._connection.publish(sent, topic, message.payload, properties, retain=retain)
+            self._connection.publish(
+                Sent(flight, seqs, topic), topic, message.payload, properties, retain=retain
+            )
 
-    def _say_status(self, state: str) -> _Batch:
+    def _expiry(self, event: Event, now: int) -> int | None:
+        """Return for how many seconds more the broker is to keep a reading for who is not connected."""
+        if self.settings.expire is None or event.type != EventType.READING:
+            return None
+        return max(1, math.ceil(self.settings.expire - max(0, now - event.time) / 1e6))
+
+    def _say_status(self, state: str) -> Batch:
         """Publish our status, in a batch of its own."""
-        flight = _Batch(asyncio.get_running_loop().create_future())
+        flight = Batch(asyncio.get_running_loop().create_future())
         flight.done.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._connection is not None:
             flight.missing = 1
-            sent = _Sent(flight, 0, self._status_topic)
-            self._connection.publish(sent, self._status_topic, self._status(state), None, retain=True)
+            topic = self._topics.status
+            sent = Sent(flight, (0,), topic)
+            self._connection.publish(sent, topic, self._status(state), None, retain=True)
             self._connection.flush()
         return flight
 
-    def _properties_of(self, message: Message) -> _Packed | None:
+    def _properties_of(self, message: Message, expiry: int | None) -> PackedProperties | None:
         if self._version != MQTTProtocolVersion.MQTTv5:
             return None
         if message.attributes:
-            return _Packed(message)
-        if message.content_type == PLAIN_JSON:
-            return None  # as on MQTT 3.1.1: what everybody expects, and 20 bytes less
-        properties = self._properties.get(message.content_type)
+            return PackedProperties(message.content_type, message.attributes, expiry)
+        # Plain JSON goes as on MQTT 3.1.1: what everybody expects, and 20 bytes less.
+        content_type = "" if message.content_type == PLAIN_JSON else message.content_type
+        if not content_type and expiry is None:
+            return None
+        properties = self._properties.get((content_type, expiry))
         if properties is None:
-            properties = self._properties[message.content_type] = _Packed(message)
+            if len(self._properties) > PROPERTIES:
+                self._properties.clear()
+            properties = PackedProperties(content_type, None, expiry)
+            self._properties[content_type, expiry] = properties
         return properties
-
-    def _topic_of(self, event: Event) -> str:
-        topics = self.settings.topics
-        if event.type == EventType.READING:
-            if self.settings.split:
-                return self._topic(event.type, event.source, topics.channel, next(iter(event.values)))
-            template = topics.reading
-        elif event.type in (EventType.ALARM_RAISED, EventType.ALARM_CLEARED):
-            template = topics.alarm
-        elif event.type == EventType.DEVICE_ABOUT:
-            template = topics.about
-        else:
-            template = topics.event
-        topic = self._topics[event.type, event.source] = self._topic(event.type, event.source, template)
-        return topic
-
-    def _topic(self, kind: str, source: str, template: str, channel: str = "") -> str:
-        return template.format(gateway=self.gateway.name, source=source, channel=channel, type=kind)
 
     # --- what the connection tells us -----------------------------------------------------------------------------
 
-    def _on_settled(self, sent: _Sent, reason: ReasonCode) -> None:
+    def _on_settled(self, sent: Sent, reason: ReasonCode) -> None:
         if reason.is_failure:
-            sent.flight.refuse(sent.seq, f"the broker says to {sent.topic}: {str(reason).lower()}")
+            sent.flight.refuse(sent.seqs, f"the broker says to {sent.topic}: {str(reason).lower()}")
             if reason.value == NOT_AUTHORIZED:
                 self._denied[sent.topic] = asyncio.get_running_loop().time() + DENIED_FOR
         sent.flight.missing -= 1
@@ -401,7 +365,9 @@ _RETAINED: Final = frozenset({EventType.ALARM_RAISED, EventType.ALARM_CLEARED, E
 
 
 def _split(event: Event) -> list[Event]:
-    """Return an event for each channel of a reading."""
+    """Return an event for each channel of a reading, any other as it is."""
+    if event.type != EventType.READING:
+        return [event]
     return [
         msgspec.structs.replace(
             event,

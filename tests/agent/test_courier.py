@@ -12,12 +12,12 @@ import pytest
 from agent import contracts, eventlog
 from agent.clock import VirtualClock
 from agent.contracts import Backoff, Gateway
-from agent.courier import BATCH, Courier
+from agent.courier import BATCH, Courier, Settings
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected, Rejected
 from agent.eventlog import EventLog
 from agent.eventlog import log as log_module
-from agent.events import Event, EventType, Lane
+from agent.events import Delivery, Event, EventType, Lane
 from agent.quantities import Duration
 from agent.supervisor import Health, Part, keep_running
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GATEWAY = Gateway("bench", "1.0", 1)
+
+
+IN_ORDER = Settings()
 
 
 class FarSide(contracts.Forwarder[contracts.Settings]):
@@ -39,6 +42,8 @@ class FarSide(contracts.Forwarder[contracts.Settings]):
         self.refused: set[int] = set()
         self.states: list[Sequence[Event]] = []
         self.sent: list[Event] = []
+        self.deliveries: list[Delivery] = []  # of each that was sent
+        self.joined: list[int] = []  # how many events each message of several had
         self.acknowledged: list[Event] = []
         self.open: list[tuple[Sequence[Event], asyncio.Future[None]]] = []
         self.lost: asyncio.Future[str] | None = None
@@ -49,9 +54,13 @@ class FarSide(contracts.Forwarder[contracts.Settings]):
         self.states.append(state)
         self.lost = asyncio.get_running_loop().create_future()
 
-    def send(self, batch: Sequence[Event]) -> asyncio.Future[None]:
+    def send(
+        self, batch: Sequence[Event], delivery: Delivery = Delivery.LIVE, *, joined: bool = False
+    ) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.sent += batch
+        self.deliveries += [delivery] * len(batch)
+        self.joined += [len(batch)] if joined else []
         self.open.append((batch, done))
         self.most_in_flight = max(self.most_in_flight, sum(len(each) for each, _ in self.open))
         if self.automatic:
@@ -85,10 +94,10 @@ class FarSide(contracts.Forwarder[contracts.Settings]):
 class Bench:
     """A log, a courier and a far side."""
 
-    def __init__(self, log: EventLog, far: FarSide) -> None:
+    def __init__(self, log: EventLog, far: FarSide, settings: Settings) -> None:
         self.log = log
         self.far = far
-        self.courier = Courier("site", far, log, list)
+        self.courier = Courier("site", far, log, list, settings)
         self.part = Part("forwarder", "site", VirtualClock(), lambda *_: None)
 
     def append(self, count: int) -> list[Event]:
@@ -102,11 +111,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def bench(path: Path, far: FarSide) -> AsyncIterator[Bench]:
+async def bench(path: Path, far: FarSide, settings: Settings = IN_ORDER) -> AsyncIterator[Bench]:
     log = EventLog(path / "events.db", eventlog.Settings(), VirtualClock())
     await log.open(["site"], "1.0")
     try:
-        yield Bench(log, far)
+        yield Bench(log, far, settings)
     finally:
         await log.close()
 
@@ -222,7 +231,7 @@ async def test_two_couriers_go_each_at_its_own_pace(tmp_path: Path) -> None:
     tasks = []
     for name, far in (("quick", quick), ("stuck", stuck)):
         part = Part("forwarder", name, VirtualClock(), lambda *_: None)
-        tasks.append(asyncio.create_task(Courier(name, far, log, list).run(part)))
+        tasks.append(asyncio.create_task(Courier(name, far, log, list, IN_ORDER).run(part)))
     for number in range(1000):
         log.append(EventType.READING, "air", {"t": number})
     await until(lambda: len(quick.acknowledged) == 1000)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from agent import eventlog
 from agent.clock import Clock, VirtualClock
-from agent.errors import GatepostError
-from agent.eventlog import EventLog, EventStore, LogInUse, NewerLog
+from agent.eventlog import EventLog, EventStore, ForeignFile, LogInUse, NewerLog, opening, retention
 from agent.eventlog import log as log_module
 from agent.events import Event, EventType, Lane, Quality, Value
 from agent.quantities import Duration, Size
@@ -45,12 +44,13 @@ async def opened(
 
 async def crash(log: EventLog) -> None:
     """Let go of everything as a SIGKILL does: what is only in memory is gone."""
-    log._writing.shutdown()
-    log._reading.shutdown()
-    log._store.close()
-    log._reader.close()
-    if log._lock_file is not None:
-        log._lock_file.close()
+    log._file._writing.shutdown()
+    log._file._reading.shutdown()
+    log._file._reader.close()
+    if log._file._store is not None:
+        log._file._store.close()
+    if log._file._lock is not None:
+        log._file._lock.close()
 
 
 def read(log: EventLog, number: int, source: str = "air") -> Event:
@@ -151,7 +151,7 @@ async def test_a_cursor_goes_on_where_it_was_and_a_new_consumer_begins_at_the_en
     path = tmp_path / "events.db"
     async with opened(path) as log:
         events = [read(log, number) for number in range(4)]
-        log.acknowledge("a", Lane.READINGS, events[1].seq)
+        log.acknowledge("a", Lane.READINGS, 0, events[1].seq)
     async with opened(path, ["a", "b"]) as log:
         assert await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 10) == events[2:]
         assert await log.fetch(Lane.READINGS, log.cursor("b", Lane.READINGS), 10) == []
@@ -162,7 +162,7 @@ async def test_a_consumer_that_is_gone_no_longer_holds_events_back(tmp_path: Pat
     path = tmp_path / "events.db"
     clock = VirtualClock()
     async with opened(path, ["a", "gone"], clock=clock) as log:
-        log.acknowledge("a", Lane.READINGS, read(log, 1).seq)
+        log.acknowledge("a", Lane.READINGS, 0, read(log, 1).seq)
     clock.now += 30 * 86_400
     async with opened(path, ["a"], clock=clock) as log:
         await log.retain()
@@ -219,7 +219,7 @@ async def test_an_undelivered_reading_is_committed_within_commit_and_a_delivered
         assert log._due_in() == pytest.approx(1)
         clock.now += 0.6
         assert log._due_in() == pytest.approx(0.4)
-        log.acknowledge("a", Lane.READINGS, first.seq)
+        log.acknowledge("a", Lane.READINGS, 0, first.seq)
         assert log._due_in() == pytest.approx(log_module.HISTORY - 0.6)
         clock.now += 5
         read(log, 2)
@@ -252,7 +252,7 @@ async def test_with_retain_0_what_is_delivered_never_touches_the_disk(tmp_path: 
     path = tmp_path / "events.db"
     async with opened(path, configured=eventlog.Settings(retain=Duration(0))) as log:
         events = [read(log, number) for number in range(10)]
-        log.acknowledge("a", Lane.READINGS, events[6].seq)
+        log.acknowledge("a", Lane.READINGS, 0, events[6].seq)
         await log.commit()
         assert in_file(path) == events[7:]
         assert await log.fetch(Lane.READINGS, events[6].seq, 10) == events[7:]
@@ -295,7 +295,7 @@ async def test_producers_wait_for_the_disk_in_a_flood_but_not_for_a_broken_disk(
         await log.commit()
         await asyncio.wait_for(waiting, 5)
         fill(log)
-        log._on_fault(sqlite3.OperationalError("disk I/O error"))
+        log._on_fault("disk I/O error")
         await asyncio.wait_for(log.room(), 5)
 
 
@@ -307,12 +307,12 @@ async def test_only_what_every_consumer_has_and_is_old_enough_is_deleted(tmp_pat
     clock = VirtualClock()
     async with opened(path, ["a", "b"], clock=clock) as log:
         old = [read(log, number) for number in range(4)]
-        log.acknowledge("a", Lane.READINGS, old[3].seq)
-        log.acknowledge("b", Lane.READINGS, old[1].seq)
+        log.acknowledge("a", Lane.READINGS, 0, old[3].seq)
+        log.acknowledge("b", Lane.READINGS, 0, old[1].seq)
         await log.commit()
         clock.now += 8 * 86_400
         young = read(log, 9)
-        log.acknowledge("a", Lane.READINGS, young.seq)
+        log.acknowledge("a", Lane.READINGS, 0, young.seq)
         await log.commit()
         await log.retain()
         assert in_file(path) == [*old[2:], young]
@@ -339,7 +339,7 @@ async def test_a_full_log_drops_the_oldest_readings_says_so_and_keeps_alarms(tmp
             == 30_000 - len(kept_readings)
         )
         assert [event.values["temperature"] for event in kept_readings] == list(range(log.dropped, 30_000))
-        assert log._store.used_bytes() <= bound.max_size
+        assert (await log._file.retain(retention.usage, path)).used <= bound.max_size
     # A courier that was far behind goes on with what is left.
     async with opened(path, configured=bound) as log:
         assert (await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 1))[0] == kept_readings[0]
@@ -351,20 +351,21 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
     path = tmp_path / "events.db"
     monkeypatch.setattr(log_module, "TAIL_LIMIT", 100)
     async with opened(path) as log:
-        whole = log._store.write
+        assert log._file._store is not None
+        whole = log._file._store.write
 
         def refuse(*_: object) -> None:
             raise sqlite3.OperationalError("database or disk is full")
 
-        monkeypatch.setattr(log._store, "write", refuse)
+        monkeypatch.setattr(log._file._store, "write", refuse)
         alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
         for number in range(300):
             read(log, number)
         with pytest.raises(sqlite3.OperationalError) as caught:
             await log.commit()
-        log._on_fault(caught.value)
+        log._on_fault(str(caught.value))
         assert "disk is full" in str(log.fault)
-        monkeypatch.setattr(log._store, "write", whole)
+        monkeypatch.setattr(log._file._store, "write", whole)
         await log.commit()
         assert log.fault != "database or disk is full"
     found = in_file(path)
@@ -382,13 +383,14 @@ async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
     going_on = threading.Event()
     log = EventLog(path, DEFAULTS, Clock())
     await log.open(["a"], "1.0")
-    whole = log._store.write
+    assert log._file._store is not None
+    whole = log._file._store.write
 
     def stall(*arguments: Any) -> None:
         going_on.wait(10)
         whole(*arguments)
 
-    monkeypatch.setattr(log._store, "write", stall)
+    monkeypatch.setattr(log._file._store, "write", stall)
     async with kept(log):
         event = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
         async with asyncio.timeout(10):
@@ -407,14 +409,19 @@ async def test_a_damaged_page_costs_what_is_on_it_and_no_more(tmp_path: Path) ->
     with path.open("r+b") as file:
         file.seek(len(file.read()) // page // 2 * page)  # a leaf in the middle of the events
         file.write(b"\xff" * page)
-    async with opened(path) as log:
-        found: list[Event] = []
-        while more := await log.fetch(Lane.READINGS, found[-1].seq if found else 0, 500):
-            found += more
+    async with opened(path) as log, kept(log):
+        with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+            await log.fetch(Lane.READINGS, 0, 10_000)
+        async with asyncio.timeout(10):  # it is made anew by itself
+            while log.peek(Lane.URGENT, events[-1].seq, 1) == []:
+                await asyncio.sleep(0.01)
+        new = read(log, 1)
+        found = await log.fetch(Lane.READINGS, 0, 10_000)
         missing = {event.seq for event in events} - {event.seq for event in found}
         assert 0 < len(missing) < 600
         assert [event.seq for event in found] == sorted(event.seq for event in found)
-        assert log.dropped >= len(missing)
+        assert set(map(str, found)) <= {*map(str, events)}, "nothing is invented or changed"
+        assert await log.fetch(Lane.READINGS, new.seq - 1, 10) == [new]
 
 
 # --- it always starts -----------------------------------------------------------------------------------------------------
@@ -428,13 +435,68 @@ async def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: byte
     path.write_bytes(damage)
     async with opened(path) as log:
         event = read(log, 1)
+        assert not log.was_clean
     found = in_file(path)
     assert event in found
-    if damage:
-        told = [each for each in found if each.type == EventType.LOG_RECOVERED]
-        assert len(told) == 1
-        aside = [each for each in tmp_path.iterdir() if ".damaged-" in each.name]
-        assert [each.read_bytes() for each in aside] == [damage]
+    (told,) = [each for each in found if each.type == EventType.LOG_RECOVERED]
+    assert told.values["salvaged"] == 0
+    (aside,) = [each for each in tmp_path.iterdir() if ".damaged-" in each.name]
+    assert told.values["set_aside"] == str(aside)
+    assert aside.read_bytes() == damage
+    assert event.run > 10**6, "nothing is known of earlier runs, so their numbers are not used again"
+
+
+@pytest.mark.parametrize("damage", ["header", "truncated", "only the -wal"])
+async def test_what_a_damaged_file_still_holds_is_salvaged_and_delivered(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "events.db"
+    log = EventLog(path, DEFAULTS, VirtualClock())
+    await log.open(["a"], "1.0")
+    alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+    events = [read(log, number) for number in range(3000)]
+    log.acknowledge("a", Lane.READINGS, 0, events[9].seq)
+    log.put_state("rule:too-hot", {"raised": 1, "saved": 2})
+    await log.commit()
+    wal = path.with_name("events.db-wal")
+    beside = wal.read_bytes()
+    await crash(log)
+    if damage == "header":
+        with path.open("r+b") as file:
+            file.write(b"\0" * 512)
+    elif damage == "truncated":
+        with path.open("r+b") as file:
+            file.truncate(len(file.read()) - 4096)
+    else:
+        path.unlink()
+        wal.write_bytes(beside)
+    async with opened(path) as log:
+        assert log.run == 2
+        found = [alarm, *await log.fetch(Lane.READINGS, 0, 10_000)]
+        assert found[0] == alarm
+        assert len(found) > 2000
+        assert set(map(str, found)) <= set(map(str, [alarm, *events]))
+        assert log.cursor("a", Lane.READINGS) in {0, events[9].seq}
+        assert log.append(EventType.READING, "air", {"temperature": 1}).seq > events[-1].seq
+
+
+async def test_a_power_cut_while_a_file_is_made_anew_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        events = [read(log, number) for number in range(100)]
+    with path.open("r+b") as file:
+        file.write(b"\0" * 16)
+
+    def cut(*_: object) -> None:
+        raise OSError("the power is gone")
+
+    for step in ("_set_aside", "_finish"):
+        monkeypatch.setattr(opening, step, cut)
+        with pytest.raises(OSError, match="power"):
+            opening._replace(path, "header", 0)
+        monkeypatch.undo()
+    async with opened(path) as log:
+        assert await log.fetch(Lane.READINGS, 0, 1000) == events
 
 
 async def test_a_second_agent_on_the_same_log_is_refused_by_name(tmp_path: Path) -> None:
@@ -457,15 +519,92 @@ async def test_a_newer_log_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(NewerLog, match="newer gatepost"):
         await log.open(["a"], "1.0")
     await crash(log)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
     assert in_file(path) == [event]
 
 
-async def test_a_folder_that_cannot_be_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    log = EventLog(tmp_path / "file" / "events.db", DEFAULTS, VirtualClock())
-    with pytest.raises((GatepostError, OSError)):
+async def test_a_database_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    before = path.read_bytes()
+    log = EventLog(path, DEFAULTS, VirtualClock())
+    with pytest.raises(ForeignFile, match="another program"):
         await log.open(["a"], "1.0")
     await crash(log)
+    assert path.read_bytes() == before
+
+
+async def test_a_folder_that_cannot_be_means_running_in_memory_until_it_can(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "events.db"
+    async with opened(path) as log, kept(log):
+        assert str(tmp_path / "file") in str(log.fault)
+        event = read(log, 1)
+        assert log.peek(Lane.READINGS, log.first - 1, 10) == [event]
+        (tmp_path / "file").unlink()
+        async with asyncio.timeout(10):
+            while log.fault is not None:
+                await asyncio.sleep(0.01)
+    assert in_file(path)[0] == event
+
+
+async def test_a_file_that_another_program_has_locked_is_read_and_taken_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "STALLED", 0.5)
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        old = read(log, 1)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with opened(path) as log, kept(log):
+        assert log.fault
+        assert await log.fetch(Lane.READINGS, 0, 10) == [old], "a backlog can be read all the same"
+        event = read(log, 2)
+        assert event.run > 10**6
+        assert event.seq > old.seq
+        other.execute("ROLLBACK")
+        await until_in_file(path, 2)
+    other.close()
+    assert in_file(path) == [old, event]
+
+
+async def test_a_file_that_is_found_late_has_its_backlog_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "events.db"
+    async with opened(path) as log:
+        old = [read(log, number) for number in range(3)]
+    path.parent.rename(tmp_path / "away")
+    path.parent.write_text("")  # the disk is not mounted
+    async with opened(path) as log, kept(log):
+        event = read(log, 3)
+        log.acknowledge("a", Lane.READINGS, log.first - 1, event.seq)
+        path.parent.unlink()
+        (tmp_path / "away").rename(path.parent)
+        async with asyncio.timeout(10):
+            while not log.rewinds:
+                await asyncio.sleep(0.01)
+        assert await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 10) == old
+        assert await log.fetch(Lane.READINGS, old[-1].seq, 10) == [event]
+
+
+async def test_a_file_that_is_removed_while_it_is_open_is_noticed_and_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log, kept(log):
+        first = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 1})
+        await until_in_file(path, 1)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        second = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 2})
+        async with asyncio.timeout(10):
+            while log.peek(Lane.URGENT, second.seq, 1) in ([], None) or log.fault:
+                await asyncio.sleep(0.01)
+    found = in_file(path)
+    assert [each.type for each in found if each.seq >= second.seq] == ["alarm.raised", "log.recovered"]
+    assert first.run == second.run
 
 
 async def test_the_readable_view_shows_events_to_a_person(tmp_path: Path) -> None:
@@ -552,7 +691,7 @@ def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
                         if not batch:
                             break
                         received += [int(event.values["temperature"] or 0) for event in batch]
-                        log.acknowledge("a", Lane.READINGS, batch[-1].seq)
+                        log.acknowledge("a", Lane.READINGS, 0, batch[-1].seq)
                         count -= len(batch)
                 case "crash":
                     await crash(log)

@@ -18,7 +18,8 @@ from agent.encodings import json as plain_json
 from agent.errors import Disconnected, Rejected
 from agent.events import Event, EventType, Quality
 from agent.forwarders._tls import Tls
-from agent.forwarders.mqtt import Forwarder, Settings, Topics
+from agent.forwarders._topics import Topics
+from agent.forwarders.mqtt import Forwarder, Settings
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:

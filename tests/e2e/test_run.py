@@ -103,12 +103,16 @@ def test_a_log_that_another_agent_writes_to_ends_it_with_1_and_names_the_process
     assert first.stop() == 0
 
 
-def test_a_state_folder_that_cannot_be_written_ends_it_with_1_and_names_it(site: Site) -> None:
+def test_a_state_folder_that_cannot_be_written_is_said_and_it_runs_in_memory(site: Site) -> None:
     (site.folder / "file").write_text("")
-    agent = site.agent(gateway({}, log={"path": str(site.folder / "file" / "events.db")}))
+    agent = site.agent(
+        gateway({"pulse": {"driver": "heartbeat", "every": "100ms"}}, log={"path": str(site.folder / "file" / "events.db")}),
+        "--for", "2s", "--events",
+    )  # fmt: skip
     agent.start()
-    assert agent.wait_end() == 1
-    assert str(site.folder / "file") in agent.said()
+    agent.wait_said("cannot be used", str(site.folder / "file"), "going on in memory")
+    assert agent.wait_end() == 0
+    assert agent.printed().count("pulse") > 10
     assert "Traceback" not in agent.said()
 
 

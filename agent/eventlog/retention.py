@@ -1,0 +1,187 @@
+"""What goes from the log's file, and when: by age, by size, and while the disk is nearly full. Plain functions."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.events import Lane
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from agent.eventlog.settings import DropPolicy
+
+CHUNK: Final = 5_000
+"""Rows in one DELETE, so that no transaction holds the writer up for long."""
+
+RESERVE: Final = 1024**2
+"""Bytes kept empty inside a file that may not grow, for what is written next."""
+
+GIVE_BACK: Final = 16 * 1024**2
+"""Bytes that must be empty, and more than half of the file, before the file shrinks: shrinking moves pages."""
+
+REJECTED: Final = 10_000
+"""Rejected events that are kept; the oldest go first."""
+
+_SIGNS: Final = ((Lane.READINGS, ">"), (Lane.URGENT, "<"))
+
+
+class Usage(NamedTuple):
+    """How full it is, in bytes.
+
+    Attributes:
+        used: What holds something in the file.
+        size: The file, without the write-ahead log.
+        free: What is free of the disk.
+    """
+
+    used: int
+    size: int
+    free: int
+
+
+class Freed(NamedTuple):
+    """What went to make room.
+
+    Attributes:
+        rows: How many events went in all.
+        first: The first sequence number of those that were not delivered everywhere.
+        last: The last one.
+        lost: How many they were.
+    """
+
+    rows: int
+    first: int = 0
+    last: int = 0
+    lost: int = 0
+
+
+def usage(db: sqlite3.Connection, path: Path) -> Usage:
+    """Look how full it is."""
+    pages, empty, size = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    disk = os.statvfs(path.parent)
+    return Usage((pages - empty) * size, pages * size, disk.f_bavail * disk.f_frsize)
+
+
+def limit(now: Usage, max_size: int, min_free: int) -> int:
+    """Return how many bytes may be used: where the disk is nearly full, no more than the file has already."""
+    if now.free >= min_free:
+        return max_size
+    return min(max_size, max(now.size - RESERVE, RESERVE))
+
+
+def delete_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]) -> int:
+    """Delete a chunk of events from before a wall time; return how many.
+
+    Args:
+        db: The log.
+        before: In microseconds since 1970-01-01 UTC.
+        passed: By lane, up to which sequence number they may go. Rejected events stay.
+    """
+    deleted = 0
+    for lane, sign in _SIGNS:
+        deleted += db.execute(
+            "DELETE FROM events WHERE seq IN (SELECT seq FROM (SELECT seq, time FROM events"  # noqa: S608
+            f" WHERE stream {sign} 0 AND seq <= ? AND seq NOT IN (SELECT seq FROM rejected) ORDER BY seq LIMIT ?)"
+            " WHERE time + ifnull((SELECT correction FROM clocks WHERE first_seq <= seq"
+            " ORDER BY first_seq DESC LIMIT 1), 0) < ?)",
+            (passed[lane], CHUNK, before),
+        ).rowcount
+    return deleted
+
+
+def undelivered_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]) -> Freed:
+    """Delete a chunk of events from before a wall time that are not delivered everywhere."""
+    rows = db.execute(
+        "SELECT seq FROM (SELECT seq, stream, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+        " WHERE time + ifnull((SELECT correction FROM clocks WHERE first_seq <= seq"
+        " ORDER BY first_seq DESC LIMIT 1), 0) < ? AND seq > CASE WHEN stream < 0 THEN ? ELSE ? END",
+        (min(passed.values()), CHUNK, before, passed[Lane.URGENT], passed[Lane.READINGS]),
+    ).fetchall()
+    return _delete(db, [seq for (seq,) in rows], 0)
+
+
+def forget_rejected(db: sqlite3.Connection, before: int) -> None:
+    """Forget rejections from before a wall time, and the oldest where there are too many."""
+    db.execute("DELETE FROM rejected WHERE time < ?", (before,))
+    db.execute(
+        "DELETE FROM rejected WHERE seq <= (SELECT seq FROM rejected ORDER BY seq DESC LIMIT 1 OFFSET ?)",
+        (REJECTED,),
+    )
+
+
+def forget_runs(db: sqlite3.Connection) -> None:
+    """Forget runs, and what their clock was, of which no event is left; not the last one."""
+    oldest = db.execute("SELECT ifnull(min(seq), 0) FROM events").fetchone()[0]
+    for table in ("runs", "clocks"):
+        last = db.execute(
+            f"SELECT max(first_seq) FROM {table} WHERE first_seq <= ?",  # noqa: S608 -- one of two names
+            (oldest,),
+        ).fetchone()[0]
+        if last is not None:
+            db.execute(f"DELETE FROM {table} WHERE first_seq < ?", (last,))  # noqa: S608
+
+
+def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, int], after: int) -> Freed:
+    """Delete a chunk of events: delivered ones first, then readings as the policy says, alarms last.
+
+    Args:
+        db: The log.
+        policy: Which undelivered readings go.
+        passed: By lane, the sequence number up to which every consumer has acknowledged.
+        after: Where thinning goes on.
+    """
+    for lane, sign in _SIGNS:
+        rows = db.execute(
+            f"SELECT seq FROM events WHERE stream {sign} 0 AND seq <= ? ORDER BY seq LIMIT ?",  # noqa: S608
+            (passed[lane], CHUNK),
+        ).fetchall()
+        if rows:
+            return _delete(db, [seq for (seq,) in rows], passed[lane])
+    if policy == "thin":
+        # Every second reading of each device, so that a slow one keeps as large a share as a fast one.
+        rows = db.execute(
+            "SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY stream ORDER BY seq) AS number FROM"
+            " (SELECT seq, stream FROM events WHERE stream > 0 AND seq > ? ORDER BY seq LIMIT ?))"
+            " WHERE number % 2 = 1 ORDER BY seq",
+            (after, CHUNK),
+        ).fetchall()
+        if len(rows) > 1:
+            return _delete(db, [seq for (seq,) in rows], 0)
+    order = "DESC" if policy == "newest" else "ASC"
+    rows = (
+        db.execute(
+            f"SELECT seq FROM events WHERE stream > 0 ORDER BY seq {order} LIMIT ?",  # noqa: S608
+            (CHUNK,),
+        ).fetchall()
+        or db.execute("SELECT seq FROM events ORDER BY seq LIMIT ?", (CHUNK,)).fetchall()
+    )
+    return _delete(db, sorted(seq for (seq,) in rows), 0)
+
+
+def _delete(db: sqlite3.Connection, seqs: list[int], passed: int) -> Freed:
+    if not seqs:
+        return Freed(0)
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in seqs])
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    lost = [seq for seq in seqs if seq > passed]
+    return Freed(len(seqs), lost[0], lost[-1], len(lost)) if lost else Freed(len(seqs))
+
+
+def give_back(db: sqlite3.Connection, now: Usage) -> None:
+    """Return empty pages to the disk, where they are most of the file, as after a long backlog."""
+    empty = now.size - now.used
+    if empty > max(GIVE_BACK, now.used):
+        db.execute("PRAGMA incremental_vacuum").fetchall()
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

@@ -1,0 +1,70 @@
+"""What goes when there is no more room, and that it is said."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.eventlog.settings import DropPolicy
+
+TELL_EVERY: Final = 60.0
+"""Seconds between reports of what had to go for one reason."""
+
+
+def chosen(policy: DropPolicy, seqs: Sequence[int], excess: int) -> list[int]:
+    """Return which readings go, by sequence number.
+
+    Args:
+        policy: Which ones.
+        seqs: The readings that there are, oldest first.
+        excess: How many must go.
+    """
+    if policy == "newest":
+        return list(seqs[max(len(seqs) - excess, 0) :])
+    if policy == "thin" and excess <= len(seqs) // 2:
+        return list(seqs[: 2 * excess : 2])
+    return list(seqs[:excess])
+
+
+class Gap(NamedTuple):
+    """Undelivered events that had to go.
+
+    Attributes:
+        first: The first sequence number.
+        last: The last one; between them are others that stayed.
+        events: How many went.
+        reason: Why.
+    """
+
+    first: int
+    last: int
+    events: int
+    reason: str
+
+
+class Losses:
+    """Gathers gaps, so that the log is not filled with reports: the first at once, then once a minute and reason."""
+
+    def __init__(self) -> None:
+        self._gaps: dict[str, Gap] = {}
+        self._tell_at: dict[str, float] = {}
+
+    def note(self, first: int, last: int, count: int, reason: str) -> None:
+        """Note that events went."""
+        known = self._gaps.get(reason)
+        if known is None:
+            self._gaps[reason] = Gap(first, last, count, reason)
+        else:
+            self._gaps[reason] = Gap(
+                min(known.first, first), max(known.last, last), known.events + count, reason
+            )
+
+    def due(self, now: float, *, at_once: bool = False) -> list[Gap]:
+        """Return, and forget, what is to be told at a time of the monotonic clock, in seconds."""
+        told = [gap for gap in self._gaps.values() if at_once or now >= self._tell_at.get(gap.reason, now)]
+        for gap in told:
+            del self._gaps[gap.reason]
+            self._tell_at[gap.reason] = now + TELL_EVERY
+        return told

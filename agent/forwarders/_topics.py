@@ -1,0 +1,83 @@
+"""Where events are published: the templates, and the topics that are made of them."""
+
+from __future__ import annotations
+
+from agent import contracts
+from agent.events import Delivery, Event, EventType
+
+
+class Topics(contracts.Settings, frozen=True):
+    """Where events are published; {gateway}, {source} (device or rule), {channel} and {type} are filled in.
+
+    Attributes:
+        reading: Kept readings of a device.
+        channel: One channel of a kept reading, with `split: true`.
+        historical: Readings that waited for a connection or are replayed; where it is not said, as the others.
+        alarm: An alarm's transitions, retained.
+        about: What a device's channels are, retained.
+        status: Whether the gateway is online, retained.
+        event: Any other event.
+    """
+
+    reading: str = "gatepost/{gateway}/{source}"
+    channel: str = "gatepost/{gateway}/{source}/{channel}"
+    historical: str | None = None
+    alarm: str = "gatepost/{gateway}/alarm/{source}"
+    about: str = "gatepost/{gateway}/{source}/about"
+    status: str = "gatepost/{gateway}/status"
+    event: str = "gatepost/{gateway}/{source}/{type}"
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            template = getattr(self, name)
+            if template is None:
+                continue
+            try:
+                topic = template.format(gateway="g", source="s", channel="c", type="t")
+            except (KeyError, IndexError, ValueError, AttributeError):
+                raise ValueError(
+                    f"{name} expects only {{gateway}}, {{source}}, {{channel}} and {{type}} in braces, not {template!r}"
+                ) from None
+            if not topic or set(topic) & set("+#\0"):
+                raise ValueError(f"{name} expects a topic without wildcards, not {template!r}")
+
+
+class TopicBook:
+    """Makes topics, and remembers them."""
+
+    def __init__(self, topics: Topics, gateway: str, *, split: bool) -> None:
+        self._topics = topics
+        self._gateway = gateway
+        self._split = split
+        self._known: dict[tuple[str, str, bool], str] = {}
+
+    @property
+    def status(self) -> str:
+        """Where the gateway's own status is published."""
+        return self._made(self._topics.status, EventType.AGENT_STARTED, "agent")
+
+    def of(self, event: Event, delivery: Delivery) -> str:
+        """Return where an event is published; with `split`, an event has one channel."""
+        key = (event.type, event.source, delivery is Delivery.LIVE)
+        topic = self._known.get(key)
+        if topic is None:
+            topic = self._made(self._template(event, delivery), event.type, event.source, *event.values)
+            if not (self._split and event.type == EventType.READING):
+                self._known[key] = topic
+        return topic
+
+    def _template(self, event: Event, delivery: Delivery) -> str:
+        topics = self._topics
+        match event.type:
+            case EventType.READING:
+                if topics.historical is not None and delivery is not Delivery.LIVE:
+                    return topics.historical
+                return topics.channel if self._split else topics.reading
+            case EventType.ALARM_RAISED | EventType.ALARM_CLEARED:
+                return topics.alarm
+            case EventType.DEVICE_ABOUT:
+                return topics.about
+        return topics.event
+
+    def _made(self, template: str, kind: str, source: str, channel: str = "", *_: str) -> str:
+        return template.format(gateway=self._gateway, source=source, channel=channel, type=kind)

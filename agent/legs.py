@@ -1,0 +1,162 @@
+"""Stretches of the log on their way to one forwarder, and how fast a backlog may go."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from agent.events import Delivery
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from agent.eventlog import EventLog
+    from agent.events import Event, Lane
+
+CHUNK: Final = 500
+"""Events read from the file at once."""
+
+BURST: Final = 0.1
+"""Seconds of a rate that may go at once."""
+
+
+class Flight:
+    """A batch that was sent and is not acknowledged yet.
+
+    Attributes:
+        after: The sequence number before the batch's first; what lies between belongs to other lanes, or is gone.
+        batch: The events.
+        weight: How much of the forwarder's window it takes.
+        done: Done when it is acknowledged.
+    """
+
+    def __init__(self, after: int, batch: Sequence[Event], weight: int, done: asyncio.Future[None]) -> None:
+        self.after = after
+        self.batch = batch
+        self.weight = weight
+        self.done = done
+
+
+class Leg:
+    """A stretch of one lane, or of both for a replay, that is carried in order.
+
+    Attributes:
+        lane: The lane; None for both.
+        delivery: How its events are delivered.
+        sent: Up to which sequence number it is sent.
+        landed: Up to which it is acknowledged without a gap.
+        upto: Its last sequence number; None where it has no end.
+        flights: What is on its way.
+    """
+
+    def __init__(
+        self, log: EventLog, lane: Lane | None, after: int, upto: int | None, delivery: Delivery, chunk: int
+    ) -> None:
+        self.lane = lane
+        self.delivery = delivery
+        self.sent = self.landed = after
+        self.upto = upto
+        self.flights: deque[Flight] = deque()
+        self._log = log
+        self._backlog: list[Event] = []  # read from the file, not sent yet
+        self._chunk = max(CHUNK, chunk)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether a rate limit holds for it."""
+        return self.delivery is not Delivery.LIVE
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether nothing of it is left to send."""
+        return self.upto is not None and self.sent >= self.upto
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether its next events are no longer in memory."""
+        return not self._backlog and not self.is_sent and self.sent < self._base
+
+    @property
+    def wants_file(self) -> bool:
+        """Whether more of it should be read from the file now, so that sending need not wait for it."""
+        return len(self._backlog) < self._chunk // 2 and not self.is_sent and self._read_upto < self._base
+
+    @property
+    def _base(self) -> int:
+        return self._log.written_upto if self.lane is None else self._log.base(self.lane)
+
+    @property
+    def _read_upto(self) -> int:
+        return self._backlog[-1].seq if self._backlog else self.sent
+
+    def take(self, limit: int) -> list[Event] | None:
+        """Return the next events without waiting, or None where the file must be read first."""
+        if self._backlog:
+            return self._backlog[:limit]
+        if self.is_sent:
+            return []
+        if self.lane is None:
+            found: list[Event] | None = None if self.sent < self._base else []
+        else:
+            found = self._log.peek(self.lane, self.sent, limit)
+        if found is not None and self.upto is not None:
+            while found and found[-1].seq > self.upto:
+                found.pop()
+            if not found:
+                self.sent = self.upto  # nothing of it is left
+        return found
+
+    def took(self, batch: Sequence[Event]) -> None:
+        """Note that events that `take` returned are sent."""
+        self.sent = batch[-1].seq
+        del self._backlog[: len(batch)]
+
+    async def read_file(self) -> None:
+        """Read more of it from the file.
+
+        Raises:
+            sqlite3.Error: It cannot be read at present.
+        """
+        base, after = self._base, self._read_upto
+        if self.lane is None:
+            found = await self._log.history(after, self._chunk)
+        else:
+            found = await self._log.fetch(self.lane, after, self._chunk)
+        if after != self._read_upto:
+            return  # sent meanwhile
+        limit = base if self.upto is None else self.upto
+        self._backlog += [event for event in found if self.upto is None or event.seq <= self.upto]
+        if not self._backlog and (not found or found[-1].seq > limit):
+            self.sent = max(self.sent, base if self.upto is None else min(base, self.upto))
+
+
+class Allowance:
+    """A token bucket.
+
+    Attributes:
+        rate: Events a second; None for as many as are acknowledged.
+    """
+
+    def __init__(self, rate: float | None) -> None:
+        self.rate = rate
+        self._saved = 1.0
+        self._at = 0.0
+
+    def available(self, now: float) -> int:
+        """Return how many events may go at a time, in seconds of any steady clock."""
+        if self.rate is None:
+            return 2**31
+        most = max(1.0, self.rate * BURST)
+        self._saved = min(most, self._saved + (now - self._at) * self.rate)
+        self._at = now
+        return int(self._saved)
+
+    def spend(self, count: int) -> None:
+        """Note that events went."""
+        self._saved -= count
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next event may go."""
+        return 0.0 if self.rate is None else max(0.0, (1.0 - self._saved) / self.rate)
