@@ -126,7 +126,11 @@ class App:
             self._build_rules()
             couriers = self._build_couriers(gateway)
             api = LocalApi(
-                socket_path(self.log.path), self.log, _encoding("json", None, gateway), self.status
+                socket_path(self.log.path),
+                self.log,
+                _encoding("json", None, gateway),
+                self.status,
+                self._couriers,
             )
             facts: dict[str, Value] = {
                 "version": gateway.version, "gateway": gateway.name, "clean": int(self.log.was_clean),

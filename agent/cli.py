@@ -14,35 +14,25 @@ import logging
 import os
 import random
 import shutil
-import sqlite3
 import sys
-from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from agent import app, catalog, config, console, foreground
-from agent.api import client
+from agent import app, catalog, config, console, foreground, logview
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.console import program, say
-from agent.contracts import Gateway, Message
-from agent.encodings import json as plain_json
 from agent.errors import ConfigError, GatepostError
-from agent.eventlog import EventStore
 from agent.events import EventType
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from agent.events import Event
 
 DONE: Final = 0
 FAILED: Final = 1
 CONFIG_FAULT: Final = 78
-
-SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")
-"""The log of the systemd unit, whose StateDirectory only the unit itself is told."""
 
 logger = logging.getLogger("agent")
 
@@ -145,110 +135,6 @@ def print_schema(_: argparse.Namespace) -> int:
     return DONE
 
 
-# --- what a running agent tells -------------------------------------------------------------------------------------------
-
-
-def _log_of(options: argparse.Namespace) -> Path:
-    """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
-    configuration = config.load(options.config, with_secrets=False)
-    real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
-    if options.simulate:
-        return simulated
-    logs = [real, simulated] if configuration.log.path else [real, SERVICE_LOG, simulated]
-    answering = [path for path in logs if client.answers(app.socket_path(path))]
-    there = answering or [path for path in logs if path.exists()]
-    if not there:
-        raise GatepostError(
-            f"there is no event log yet at {real}; start the gateway with: {program()} run {options.config}"
-        )
-    return there[0]
-
-
-def events(options: argparse.Namespace) -> int:
-    """Read the log, of a running agent or without one."""
-    log = _log_of(options)
-    store = EventStore(log)
-    try:
-        store.open_reader()
-        units = store.units()
-        request: dict[str, Any] = {"get": "events", "follow": options.follow}
-        if options.start is None and options.since is None:
-            request["last"] = options.last
-        else:
-            request["after"] = store.since(options.since) if options.start is None else options.start - 1
-        paint = console.Style(sys.stdout)
-
-        def is_wanted(event: Event) -> bool:
-            return options.type in (None, event.type) and event.time >= (options.since or 0)
-
-        def put(event: Event, line: bytes) -> None:
-            rendered = console.render(event, units.get(event.source, {}), paint)
-            say(line.decode().rstrip() if options.json else rendered)
-
-        last_of_type = options.type is not None and "last" in request and not options.follow
-        if last_of_type:
-            request = {"get": "events", "after": 0}  # they may be long ago
-        found = _live_events(log, request) or _stored_events(store, request, options)
-        wanted = (each for each in found if is_wanted(each[0]))
-        for event, line in deque(wanted, maxlen=options.last) if last_of_type else wanted:
-            put(event, line)
-    except sqlite3.Error as error:
-        raise GatepostError(f"cannot read {log}: {error}") from error
-    finally:
-        store.close()
-    return DONE
-
-
-def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
-    """Return the events that a running agent tells, with their JSON; None where none runs."""
-    path = app.socket_path(log)
-    if not client.answers(path):
-        return None
-
-    def read() -> Iterator[tuple[Event, bytes]]:
-        encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
-        with client.ask(path, request) as answer:
-            for line in answer or ():
-                yield encoding.decode(Message(line, plain_json.CONTENT_TYPE)), line
-
-    return read()
-
-
-def _stored_events(
-    store: EventStore, request: dict[str, Any], options: argparse.Namespace
-) -> Iterator[tuple[Event, bytes]]:
-    """Return the events in the file, with their JSON, for no agent runs."""
-    if options.follow:
-        raise GatepostError(f"no agent runs on {store.path}; leave out --follow to read the log")
-    encoding = plain_json.Encoding(
-        plain_json.Settings(), Gateway(config.load(options.config, with_secrets=False).gateway, "", 0)
-    )
-    after = store.last(request["last"]) if "last" in request else request["after"]
-    while found := store.read(None, after, None, 1000):
-        for event in found:
-            yield event, encoding.encode(event).payload
-        after = found[-1].seq
-
-
-def status(options: argparse.Namespace) -> int:
-    """Say what runs, what is down and why."""
-    log = _log_of(options)
-    with client.ask(app.socket_path(log), {"get": "status"}) as answer:
-        said = json.loads(next(answer, b"null")) if answer is not None else None
-    if said is None:
-        raise GatepostError(
-            f"no agent runs on {log}; its log can be read with: {program()} events {options.config}"
-        )
-    if "error" in said:
-        raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
-    if options.json:
-        say(json.dumps(said, indent=2))
-    else:
-        for line in console.status_lines(said, console.Style(sys.stdout)):
-            say(line)
-    return DONE
-
-
 # --- the words ------------------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +222,9 @@ def _parser() -> argparse.ArgumentParser:
         "gatepost schema > gatepost.schema.json",
     )
 
-    command = add("events", events, "read the log", "gatepost events --since 1h --follow gatepost.yaml")
+    command = add(
+        "events", logview.events, "read the log", "gatepost events --since 1h --follow gatepost.yaml"
+    )
     command.add_argument("config", type=Path, help="the configuration file")
     begin = command.add_mutually_exclusive_group()
     begin.add_argument(
@@ -346,10 +234,34 @@ def _parser() -> argparse.ArgumentParser:
     begin.add_argument("--last", type=int, default=20, metavar="N", help="the last N events (20)")
     command.add_argument("--follow", action="store_true", help="go on with what comes")
     command.add_argument("--type", type=_event_type, help="only events of this type, e.g. alarm.raised")
+    command.add_argument("--rejected", action="store_true", help="those that a far side refused, and why")
     command.add_argument("--json", action="store_true", help="for programs: a JSON object in each line")
     command.add_argument("--simulate", action="store_true", help="the log of simulated runs")
 
-    command = add("status", status, "say what runs, what is down and why", "gatepost status gatepost.yaml")
+    command = add(
+        "replay",
+        logview.replay,
+        "send a stretch of the log once more",
+        "gatepost replay --since 2h --forwarder site gatepost.yaml",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    begin = command.add_mutually_exclusive_group(required=True)
+    begin.add_argument(
+        "--since", type=_moment, metavar="TIME", help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z"
+    )
+    begin.add_argument("--from", dest="start", type=int, metavar="SEQ", help="from that sequence number on")
+    end = command.add_mutually_exclusive_group()
+    end.add_argument("--until", type=_moment, metavar="TIME", help="up to that time; without it all there is")
+    end.add_argument("--to", dest="end", type=int, metavar="SEQ", help="up to that sequence number")
+    command.add_argument("--forwarder", metavar="NAME", help="which one; not needed where there is one only")
+    command.add_argument(
+        "--rate", type=float, default=200, metavar="N", help="events a second at most (200); 0 for no limit"
+    )
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "status", logview.status, "say what runs, what is down and why", "gatepost status gatepost.yaml"
+    )
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")

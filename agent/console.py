@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -129,6 +130,37 @@ def say(text: str = "") -> None:
 def program() -> str:
     """Return how this program was called, to be repeated in a hint."""
     return sys.argv[0] if Path(sys.argv[0]).name == "gatepost" else "gatepost"
+
+
+class Progress:
+    """How far something has come: a bar on a terminal, elsewhere a line for each tenth."""
+
+    WIDTH: Final = 30
+
+    def __init__(self, title: str, begin: int, end: int) -> None:
+        self._title = title
+        self._begin, self._end = begin, end
+        self._began = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._tenth = 0
+
+    def show(self, at: int, count: int) -> None:
+        """Show that it has come to `at`, with `count` things done."""
+        share = (at - self._begin) / max(1, self._end - self._begin)
+        rate = count / max(0.001, time.monotonic() - self._began)
+        said = f"{self._title}: {share:4.0%}  {count} events, {rate:.0f}/s"
+        if self._is_terminal:
+            bar = "#" * round(share * self.WIDTH)
+            sys.stderr.write(f"\r[{bar:<{self.WIDTH}}] {said} ")
+        elif int(share * 10) > self._tenth:
+            self._tenth = int(share * 10)
+            sys.stderr.write(said + "\n")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._is_terminal:
+            sys.stderr.write("\n")
 
 
 class Printer:

@@ -2,7 +2,9 @@
 
 One request a connection, a JSON object in one line: `{"get": "status"}` is answered by one line; `{"get": "events",
 "after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up; `"last":
-20` in place of `after` begins with the last 20. Only the user who runs the agent, and root, may connect.
+20` in place of `after` begins with the last 20. `{"replay": "site", "after": 100, "upto": 200, "rate": 50}` sends a stretch of the
+log to a forwarder once more and is answered by a line of progress now and then, until it is done; a caller who hangs up
+ends it. Only the user who runs the agent, and root, may connect.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agent.errors import GatepostError
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from agent.contracts import Encoding
+    from agent.courier import Courier
     from agent.eventlog import EventLog
 
 logger = logging.getLogger(__name__)
@@ -29,6 +34,8 @@ REQUEST_LIMIT: Final = 64 * 1024
 PATIENCE: Final = 5.0
 """Seconds to wait for a request."""
 CHUNK: Final = 500
+TELL_EVERY: Final = 0.2
+"""Seconds between lines of progress of a replay."""
 
 
 class LocalApi:
@@ -40,11 +47,13 @@ class LocalApi:
         log: EventLog,
         encoding: Encoding[Any],
         status: Callable[[], Awaitable[dict[str, Any]]],
+        couriers: Mapping[str, Courier],
     ) -> None:
         self.path = path
         self._log = log
         self._encoding = encoding
         self._status = status
+        self._couriers = couriers
         self._answering: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> None:
@@ -93,12 +102,55 @@ class LocalApi:
                 case {"get": "events", "last": int(last), **more}:
                     after = max(0, self._log.last - last)
                     await self._send_events(reader, writer, after, follow=more.get("follow") is True)
+                case {"replay": str(name), "after": int(after), "upto": int(upto), **more}:
+                    await self._replay(reader, writer, name, (after, upto), more.get("rate"))
                 case _:
-                    raise ValueError("there is status, and events with after or last")
+                    raise ValueError(
+                        "there is status, events with after or last, and replay with after and upto"
+                    )
+        except GatepostError as error:
+            writer.write(msgspec.json.encode({"error": str(error)}) + b"\n")
         except sqlite3.Error as error:
             writer.write(msgspec.json.encode({"error": f"the event log cannot be read: {error}"}) + b"\n")
         except (ValueError, OverflowError, msgspec.DecodeError) as error:
             writer.write(msgspec.json.encode({"error": f"expected a request in one line: {error}"}) + b"\n")
+
+    async def _replay(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        name: str,
+        stretch: tuple[int, int],
+        rate: object,
+    ) -> None:
+        """Replay a stretch and tell how far it has come, until it is done or the caller hangs up."""
+        courier = self._couriers.get(name)
+        if courier is None:
+            known = ", ".join(self._couriers) or "none"
+            raise GatepostError(f"there is no forwarder {name!r}, expected one of: {known}")
+        after, upto = stretch[0], min(stretch[1], self._log.last)
+        limit = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+        replay = courier.start_replay(after, upto, limit)
+        hung_up = asyncio.ensure_future(reader.read(1))
+        try:
+            while True:
+                done = replay.is_done
+                told = {
+                    "landed": replay.landed,
+                    "acknowledged": replay.acknowledged,
+                    "upto": upto,
+                    "done": done,
+                }
+                writer.write(msgspec.json.encode(told) + b"\n")
+                await writer.drain()
+                if done:
+                    return
+                await asyncio.wait({hung_up}, timeout=TELL_EVERY)
+                if hung_up.done():
+                    return
+        finally:
+            hung_up.cancel()
+            courier.end_replay()
 
     async def _send_events(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, after: int, *, follow: bool
