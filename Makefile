@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench wheel clean
+.PHONY: help run test check format bench powercut wheel clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -27,6 +27,10 @@ format: $(BIN)/.tests ## put the code in order
 
 bench: $(BIN)/.tests ## measure this machine against paho-mqtt alone; ARGS='soak' for ten minutes
 	$(BIN)/python -m benchmarks $(ARGS)
+
+powercut: $(BIN)/.tests ## cut a virtual machine's power while the agent writes, and count what is missing (as root); ARGS='--quick'
+	PYTHON=$(abspath $(BIN)/python) tests/lab/image.sh
+	PYTHONPATH=tests:. $(BIN)/python -m lab.powercut $(ARGS)
 
 wheel: $(BIN)/.tests ## build dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .

@@ -143,7 +143,18 @@ class Machine:
         root = self.folder / "root.qcow2"
         if resume is None:
             subprocess.run(
-                ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(LAB / "root.img"), str(root)],
+                [
+                    "qemu-img",
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    "-F",
+                    "raw",
+                    "-b",
+                    str(LAB / "root.img"),
+                    str(root),
+                ],
                 check=True,
             )
         for old in self.folder.glob("*.sock"):
@@ -153,11 +164,11 @@ class Machine:
                 self._command(root, accel or accelerator(), resume),
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip
-        self._monitor = self._connect("monitor")
+        self._monitor = self.port("monitor")
         self._lines = iter(self._monitor.makefile("rb"))
         next(self._lines)  # the greeting
         self.qmp("qmp_capabilities")
-        self._agent = self._connect("agent")
+        self._agent = self.port("agent")
         self.wait_agent(timeout)
         if resume is not None:
             self.run(f"date -s @{time.time():.0f}")  # its clock stood still
@@ -190,8 +201,8 @@ class Machine:
     def _chardev(self, name: str, more: str = "") -> list[str]:
         return ["-chardev", f"socket,id={name},path={self.folder / f'{name}.sock'},server=on,wait=off{more}"]
 
-    def _connect(self, name: str) -> socket.socket:
-        """Return the outer end of one of its sockets."""
+    def port(self, name: str) -> socket.socket:
+        """Return the outer end of one of its `ports`, or of a serial line that is plugged in."""
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(60)
 
@@ -205,10 +216,6 @@ class Machine:
 
         until(connected, f"QEMU opens {name}.sock")
         return connection
-
-    def port(self, name: str) -> socket.socket:
-        """Return the outer end of one of its `ports`."""
-        return self._connect(name)
 
     def cut(self) -> None:
         """Cut the power: QEMU is gone in the midst of whatever it did."""
@@ -274,7 +281,14 @@ class Machine:
             address = {"type": "unix", "data": {"path": str(self.folder / f"{name}.sock")}}
             backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
             self.qmp("chardev-add", id=name, backend=backend)
-        self.qmp("device_add", driver="usb-serial", id=f"plug-{name}", chardev=name, bus="usb.0", **{"always-plugged": True})
+        self.qmp(
+            "device_add",
+            driver="usb-serial",
+            id=f"plug-{name}",
+            chardev=name,
+            bus="usb.0",
+            **{"always-plugged": True},
+        )
 
     def unplug(self, name: str) -> None:
         """Pull a USB serial adapter out."""
@@ -299,10 +313,8 @@ class Machine:
             self._agent.settimeout(60)
             return True
 
-        until(answers, lambda: f"the machine takes commands; {self._console()}", timeout)
-
-    def _console(self) -> str:
-        return (self.folder / "console.log").read_text(errors="replace")[-2000:]
+        console = self.folder / "console.log"
+        until(answers, lambda: f"it takes commands; {console.read_text(errors='replace')[-2000:]}", timeout)
 
     def _tell(self, command: str, arguments: Mapping[str, Any], before: bytes = b"") -> None:
         assert self._agent is not None
@@ -337,9 +349,14 @@ class Machine:
         """
         pid = self._call("guest-exec", path="/bin/sh", arg=["-c", command], **{"capture-output": True})["pid"]
         ended: dict[str, Any] = until(
-            lambda: (status := self._call("guest-exec-status", pid=pid))["exited"] and status, command, timeout
+            lambda: (status := self._call("guest-exec-status", pid=pid))["exited"] and status,
+            command,
+            timeout,
         )
-        out, err = (base64.b64decode(ended.get(name, "")).decode(errors="replace") for name in ("out-data", "err-data"))
+        out, err = (
+            base64.b64decode(ended.get(name, "")).decode(errors="replace")
+            for name in ("out-data", "err-data")
+        )
         done = Done(ended.get("exitcode", 128 + ended.get("signal", 0)), out, err)
         if check and done.status:
             raise MachineError(f"{command!r} failed with status {done.status}: {out}{err}")
