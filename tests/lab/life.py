@@ -114,14 +114,15 @@ class Life:
         record: Path | None = None,
     ) -> Machine:
         """Boot where the machine is off, start the agent, and listen to what it promises."""
+        disk = Disk(self.disk, cache, record)
         machine = self._machine
         if machine is None:
-            disk = Disk(self.disk, cache, record)
             machine = self._machine = Machine(
                 self._folder / "machine", disk=disk, reach=self._reach, ports=("ledger",)
             )
             machine.start()
             self.book.follow(machine.port("ledger"))
+        assert machine.disk == disk, "a machine that was reset has the disk that it had"
         machine.put(yaml.safe_dump(settings).encode(), CONFIGURATION)
         machine.put((HERE / "guest" / "observer.py").read_bytes(), "/root/observer.py")
         if self._control:

@@ -91,6 +91,7 @@ class Machine:
 
     Attributes:
         folder: Holds console.sock (a root shell), console.log, and a socket for each of `ports` and each plugged serial line.
+        disk: The one beside the root disk; None where there is none.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Machine:
         self.folder = folder
         self._memory = memory
         self._processors = processors
-        self._disk = disk
+        self.disk = disk
         self._reach = reach or {}
         self._ports = ports
         self._process: subprocess.Popen[bytes] | None = None
@@ -192,8 +193,8 @@ class Machine:
         ]  # fmt: skip
         for port in self._ports:
             command += [*self._chardev(port), "-device", f"virtserialport,chardev={port},name={port}"]
-        if self._disk is not None:
-            command += self._disk.arguments()
+        if self.disk is not None:
+            command += self.disk.arguments()
         if resume is not None:
             command += ["-loadvm", resume]
         return command
@@ -318,9 +319,8 @@ class Machine:
 
     def _tell(self, command: str, arguments: Mapping[str, Any], before: bytes = b"") -> None:
         assert self._agent is not None
-        self._agent.sendall(
-            before + json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
-        )
+        message = json.dumps({"execute": command, "arguments": arguments}).encode()
+        self._agent.sendall(before + message + b"\n")
 
     def _answer(self) -> dict[str, Any]:
         assert self._agent is not None
