@@ -6,7 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 from lab import ledger, writelog
@@ -29,8 +29,10 @@ PATIENCE: Final = 600.0
 """Seconds for what the emulated machine has to do."""
 
 
-def configuration(commit: str, host: str = OUTSIDE, port: int = PORT, every: str = "10ms") -> dict[str, Any]:
-    """Return a gateway with a hundred readings and five changes of an alarm each second, where `every` is not said."""
+def configuration(
+    commit: str, host: str = OUTSIDE, port: int = PORT, *, every: str = "10ms", period: str = "400ms"
+) -> dict[str, Any]:
+    """Return a gateway with a reading `every` so often, and an alarm that is raised and cleared once in a `period`."""
     device = {
         "driver": "serial_lines",
         "port": "/dev/ttyUSB0",
@@ -39,7 +41,7 @@ def configuration(commit: str, host: str = OUTSIDE, port: int = PORT, every: str
             "every": every,
             "signals": {
                 "count": {"ramp": {"start": 0, "stop": 100_000, "period": "1000s"}},
-                "level": {"square": {"low": 0, "high": 1, "period": "400ms"}},
+                "level": {"square": {"low": 0, "high": 1, "period": period}},
             },
         },
     }
@@ -54,13 +56,38 @@ def configuration(commit: str, host: str = OUTSIDE, port: int = PORT, every: str
     }
 
 
+class Plan(NamedTuple):
+    """What to do in one trial.
+
+    Attributes:
+        how: `kill` QEMU, or `reset` the machine.
+        cache: QEMU's cache mode for the disk.
+        commit: What the configuration says under `log:`.
+        reachable: Whether the broker is.
+        period: How often the alarm is raised and cleared.
+        seconds: How long the gateway lives.
+    """
+
+    how: str
+    cache: str
+    commit: str
+    reachable: bool
+    period: str
+    seconds: float
+
+    def __str__(self) -> str:
+        broker = "reached" if self.reachable else "out of reach"
+        return (
+            f"{self.how}, cache {self.cache}; commit {self.commit}, alarm each {self.period}, broker {broker}"
+        )
+
+
 @dataclass
 class Trial:
     """One power cut, and what it left.
 
     Attributes:
-        what: How the power went, and what the gateway was doing.
-        lived: Seconds from the first promise to the cut.
+        plan: What was done.
         urgent: How many urgent events, alarms nearly all, were promised in this life.
         readings: How many readings were.
         loss: What is missing of all that was ever promised.
@@ -69,8 +96,7 @@ class Trial:
         behind: Seconds by which the newest reading on the disk is older than the cut.
     """
 
-    what: str
-    lived: float
+    plan: Plan
     urgent: int
     readings: int
     loss: ledger.Loss
@@ -96,9 +122,9 @@ class Life:
         self, folder: Path, subscriber: Subscriber, port: int, book: Ledger, *, control: bool
     ) -> None:
         self.book = book
-        self._control = control
         self.log = ledger.Log("ok")
         self.disk = folder / "data.img"
+        self._control = control
         self._folder = folder
         self._subscriber = subscriber
         self._reach = {PORT: port}
@@ -126,9 +152,8 @@ class Life:
         machine.put(yaml.safe_dump(settings).encode(), CONFIGURATION)
         machine.put((HERE / "guest" / "observer.py").read_bytes(), "/root/observer.py")
         if self._control:
-            machine.run(
-                f"grep -l 'synchronous = FULL' {STORE} && sed -i 's/synchronous = FULL/synchronous = OFF/' {STORE}"
-            )
+            off = "synchronous = OFF"
+            machine.run(f"sed -i 's/synchronous = FULL/{off}/' {STORE} && grep -q '{off}' {STORE}")
         machine.run(f"systemctl start var-lib-gatepost.mount && mountpoint -q {STATE}")
         machine.network(up=reachable)
         machine.run("systemctl start gatepost", timeout=PATIENCE)
@@ -162,13 +187,13 @@ class Life:
         self.log = ledger.read(self._folder / "copy" / LOG)
         return said
 
-    def trial(self, commit: str, reachable: bool, how: str, cache: str, seconds: float) -> Trial:
+    def trial(self, plan: Plan) -> Trial:
         """Live for a while, be cut, and see what is missing."""
         before, received_before = set(self.book.promised), len(self._subscriber.received)
-        self.begin(configuration(commit), reachable=reachable, cache=cache)
-        self.until_lived(seconds)
-        file_system = self.cut(how)
-        if commit == "0s":  # what was received had been committed before it was sent
+        self.begin(configuration(plan.commit, period=plan.period), reachable=plan.reachable, cache=plan.cache)
+        self.until_lived(plan.seconds)
+        file_system = self.cut(plan.how)
+        if plan.commit == "0s":  # what was received had been committed before it was sent
             for arrival in ledger.arrivals(self._subscriber.received[received_before:]):
                 self.book.promised.setdefault(arrival.entry.seq, arrival.entry)
         new = [entry for seq, entry in self.book.promised.items() if seq not in before]
@@ -177,11 +202,8 @@ class Life:
         loss = ledger.lost(self.book.promised, self.log.entries)
         # What is missing is told once.
         self.book.promised = {seq: one for seq, one in self.book.promised.items() if seq in self.log.entries}
-        return Trial(
-            f"{how}, cache {cache}; commit {commit}, broker {'reached' if reachable else 'out of reach'}",
-            seconds, urgent, len(new) - urgent, loss, self.log.integrity, file_system,
-            (self.book.now - newest) / 1e6,
-        )  # fmt: skip
+        behind = (self.book.now - newest) / 1e6
+        return Trial(plan, urgent, len(new) - urgent, loss, self.log.integrity, file_system, behind)
 
     def deliver(self) -> list[str]:
         """Boot a last time, let everything be delivered, end cleanly, and return which promises were broken."""

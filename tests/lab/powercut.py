@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lab import ledger, writelog
-from lab.life import LOG, Life, configuration
+from lab.life import LOG, Life, Plan, configuration
 from lab.machine import LAB
 from support.agents import Agent
 from support.brokers import MOSQUITTO, embedded, mosquitto
@@ -36,6 +36,8 @@ CUTS: Final = [("kill", "none"), ("kill", "unsafe"), ("reset", "writeback"), ("k
 
 Twelve trials have each of these with each of the kinds.
 """
+PERIODS: Final = ("400ms", "6s")
+"""How often the alarm is raised: so often that it commits nearly everything, or so seldom that readings wait for `commit`."""
 LIES: Final = (1, 200)
 """How many requests a disk that lies about flushing may still have in its cache, at least and at most."""
 
@@ -79,11 +81,11 @@ def live_trials(bench: Bench, count: int) -> bool:
     trials = []
     try:
         for number in range(count):
-            (how, cache), (commit, reachable) = CUTS[number % len(CUTS)], KINDS[number % len(KINDS)]
-            one = life.trial(commit, reachable, how, cache, bench.chance.uniform(3, 15))
+            period, seconds = bench.chance.choice(PERIODS), bench.chance.uniform(3, 15)
+            one = life.trial(Plan(*CUTS[number % len(CUTS)], *KINDS[number % len(KINDS)], period, seconds))
             trials.append(one)
             put(
-                f"| {one.what} | {one.lived:.1f} | {one.urgent} | {one.readings} | {one.loss.urgent} | "
+                f"| {one.plan} | {one.plan.seconds:.1f} | {one.urgent} | {one.readings} | {one.loss.urgent} | "
                 f"{one.loss.readings} | {one.integrity} | {one.file_system} | {one.behind:.2f} |"
             )
         put(
