@@ -101,7 +101,7 @@ class Ledger:
     Attributes:
         promised: Every event that was durable, by seq.
         positions: By seq, how long the disk's write log was when the promise arrived: all that it rests on is before.
-        lags: Each event, and the seconds from when it happened until it was durable.
+        lags: Each event that happened under observation, and the seconds until it was durable.
         now: The newest time that the machine has told, in microseconds since 1970-01-01 UTC.
     """
 
@@ -111,6 +111,7 @@ class Ledger:
         self.lags: list[tuple[Entry, float]] = []
         self.now = 0
         self._position = position
+        self._began: int | None = None
         self._thread: threading.Thread | None = None
 
     def follow(self, port: socket.socket) -> None:
@@ -135,12 +136,15 @@ class Ledger:
         try:
             now, new = json.loads(line)
         except ValueError:
+            self._began = None  # an observer begins with an empty line
             return
         position = self._position()
+        self._began = self._began or now
         for seq, urgent, time in new:
             entry = self.promised[seq] = Entry(seq, bool(urgent), time)
             self.positions[seq] = position
-            self.lags.append((entry, (now - time) / 1e6))
+            if time >= self._began:
+                self.lags.append((entry, (now - time) / 1e6))
         self.now = now
 
     def before(self, position: int) -> dict[int, Entry]:
