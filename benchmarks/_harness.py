@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from benchmarks._results import mosquitto
+from benchmarks._writer import Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -221,9 +222,23 @@ class Line:
         for end in self._ends:
             os.close(end)
 
-    def writer(self, form: str, count: int, rate: float = 0) -> Child:
-        """Return the instrument, ready to write lines: at a rate a second, or as fast as they are taken."""
-        child = Child("_writer", self._ends[0], form, count, rate, pass_fds=[self._ends[0]])
+    def writer(
+        self,
+        form: str,
+        count: int,
+        rate: float = 0,
+        *,
+        first: int = 0,
+        waits: bool = True,
+        tell: bool = False,
+    ) -> Child:
+        """Return the instrument, ready to write lines: at a rate a second, or as fast as they are taken.
+
+        The other arguments are those of `Work`.
+        """
+        fd = self._ends[0]
+        work = Work(fd, form, count, rate, first, waits, tell)
+        child = Child("_writer", msgspec.json.encode(work).decode(), pass_fds=[fd])
         child.read()
         return child
 
@@ -351,9 +366,24 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def one_line(
-    port: str, broker_port: int, place: Path, *, parse: str = "{csv: [n, temperature]}", log: str = ""
+    port: str,
+    broker_port: int,
+    place: Path,
+    *,
+    parse: str = "{csv: [n, temperature]}",
+    log: str = "",
+    forward: str = "",
 ) -> str:
-    """Return the configuration that most measures use: a line, a threshold rule, the log, a forwarder."""
+    """Return the configuration that most measures use: a line, a threshold rule, the log, a forwarder.
+
+    Args:
+        port: The serial port.
+        broker_port: Where the broker listens.
+        place: The folder of the log.
+        parse: How a line becomes values.
+        log: What else is written under `log:`, after a comma.
+        forward: What else is written for the forwarder, after a comma.
+    """
     return f"""
 devices:
   line: {{driver: serial_lines, port: {port}, parse: {parse}}}
@@ -361,6 +391,15 @@ rules:
   too-hot:
     threshold: {{of: line.temperature, above: 50, clear: 48}}
 forward:
-  broker: {{mqtt: {{host: 127.0.0.1, port: {broker_port}}}}}
+  broker: {{mqtt: {{host: 127.0.0.1, port: {broker_port}}}{forward}}}
 log: {{path: {place}/events.db{log}}}
 """
+
+
+def accepts(config: str) -> bool:
+    """Whether the agent has all settings that a configuration names."""
+    with folder() as place:
+        settings = place / "gatepost.yaml"
+        settings.write_text(f"gateway: bench\n{config}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "agent", "check", str(settings)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0

@@ -2,7 +2,8 @@
 
 Run as `python -m benchmarks._subscriber '{"port": 1883, …}'` with the fields of `Wanted`. It prints a line of JSON for
 each thing that it was to notice: `ready`, `online` (the agent's status), `event` (the first event of any kind), `reading`
-(the first reading), and at the end, or when it is told to stop by SIGTERM, what it has received.
+(the first reading), and at the end, or when it is told to stop by SIGTERM, what it has received. A payload may be one
+event or a JSON array of them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CONNECT, CONNACK, PUBLISH, SUBSCRIBE, SUBACK = 0x10, 0x20, 0x30, 0x82, 0x90
 KEEPALIVE: Final = 36_000
 """Seconds. Longer than any measure, so that no ping is needed; 0, for never, is more than the embedded broker takes."""
 CHUNK: Final = 1 << 18
+_ALARM: Final = re.compile(rb'"value":([-0-9.]+)')
 
 
 class Wanted(msgspec.Struct):
@@ -38,6 +40,8 @@ class Wanted(msgspec.Struct):
         meaning: `sequence` (0, 1, 2, …), `stamp` (nanoseconds of the monotonic clock) or `count` (anything).
         qos: The QoS of the subscription.
         session: Keep the session while disconnected, and connect again.
+        mark: Also say when so many readings had come.
+        alarms: Also say when each alarm came, by the value that tripped it.
     """
 
     port: int
@@ -46,6 +50,8 @@ class Wanted(msgspec.Struct):
     meaning: str = "sequence"
     qos: int = 0
     session: bool = False
+    mark: int = 0
+    alarms: bool = False
 
 
 class Sequence:
@@ -86,7 +92,8 @@ class Subscriber:
         self.received = 0
         self.sequence = Sequence()
         self.latencies: list[int] = []
-        self.first = self.last = 0
+        self.first = self.last = self.marked = 0
+        self.alarms: list[tuple[float, int]] = []  # the value, and when it came
         self._noticed: set[str] = set()
         self._pattern = re.compile(rb'"%s":([-0-9.]+)' % wanted.key.encode())
 
@@ -111,7 +118,7 @@ class Subscriber:
         self.say(
             "received", count=self.received, unique=sequence.next - len(sequence.missing), first=self.first,
             last=self.last, missing=len(sequence.missing), repeats=sequence.repeats,
-            disordered=sequence.disordered, latencies=self.latencies,
+            disordered=sequence.disordered, latencies=self.latencies, marked=self.marked, alarms=self.alarms,
         )  # fmt: skip
 
     def _done(self) -> bool:
@@ -145,25 +152,34 @@ class Subscriber:
 
     def _take(self, head: int, body: bytes, now: int) -> bytes:
         """Look at a message; return its acknowledgement where it wants one."""
-        found = self._pattern.search(body)
-        if found is not None:
-            if not self.received:
-                self.first = now
-                self._notice("reading")
-            self.received += 1
-            self.last = now
-            if self.wanted.meaning == "sequence":
-                self.sequence.add(int(found[1]))
-            elif self.wanted.meaning == "stamp":
-                self.latencies.append(now - int(found[1]))
+        after_topic = 2 + int.from_bytes(body[:2])
+        payload = after_topic + (2 if head & 0x06 else 0)
+        if body[payload : payload + 1] == b"[":
+            for number in self._pattern.findall(body, payload):
+                self._count(number, now)
+        elif (found := self._pattern.search(body, payload)) is not None:
+            self._count(found[1], now)
         elif b'"online"' in body:
             self._notice("online")
-        if b'{"id":"' in body:
+        if "event" not in self._noticed and b'{"id":"' in body:
             self._notice("event")
-        if not head & 0x06:
-            return b""
-        after_topic = 2 + int.from_bytes(body[:2])
-        return b"\x40\x02" + body[after_topic : after_topic + 2]
+        if self.wanted.alarms and b'"alarm.raised"' in body:
+            self.alarms += [(float(value), now) for value in _ALARM.findall(body, payload)]
+        return b"\x40\x02" + body[after_topic:payload] if head & 0x06 else b""
+
+    def _count(self, number: bytes, now: int) -> None:
+        """Take in what a reading holds under the key."""
+        if not self.received:
+            self.first = now
+            self._notice("reading")
+        self.received += 1
+        self.last = now
+        if self.received == self.wanted.mark:
+            self.marked = now
+        if self.wanted.meaning == "sequence":
+            self.sequence.add(int(number))
+        elif self.wanted.meaning == "stamp":
+            self.latencies.append(now - int(number))
 
     def _notice(self, what: str) -> None:
         if what not in self._noticed:
