@@ -169,6 +169,10 @@ class Child:
         said: dict[str, Any] = json.loads(line)
         return said
 
+    def has_said(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self._rest or self._selector.select(0))
+
     def go(self) -> None:
         """Let it begin."""
         assert self._process.stdin is not None
@@ -303,8 +307,8 @@ class Agent:
         except TimeoutError as error:
             raise TimeoutError(f"the subscriber saw no {what!r}:\n{self.messages()}") from error
 
-    def wait_open(self, path: str) -> None:
-        """Wait until it has opened a file, and a little longer: a port is joined midway.
+    def wait_open(self, path: str, settle: float = 0.3) -> None:
+        """Wait until it has opened a file, and `settle` seconds longer: a port is joined midway.
 
         Raises:
             TimeoutError: It does not.
@@ -314,7 +318,7 @@ class Agent:
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 if any(str(link.readlink()) == path for link in links.iterdir()):
-                    time.sleep(0.3)
+                    time.sleep(settle)
                     return
             if self._process.poll() is not None:
                 break
