@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agent.eventlog import EventStore
 from agent.events import EventType, Lane
 from benchmarks import _backlog
-from benchmarks._harness import Agent, Broker, Child, Line, Subscriber, folder, one_line, progress
+from benchmarks._harness import Broker, Child, Line, Subscriber, folder, progress
+from benchmarks._programs import Agent, one_line
 from benchmarks._results import Row, percentile, row
 from benchmarks._subscriber import Wanted
 from benchmarks._writer import spike

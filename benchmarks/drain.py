@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from benchmarks import _backlog
-from benchmarks._harness import Agent, Broker, Line, Subscriber, folder, one_line, progress
+from benchmarks._harness import Broker, Line, Subscriber, folder, progress
+from benchmarks._programs import Agent, one_line
 from benchmarks._results import Row, row
 from benchmarks._subscriber import Wanted
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks._harness import Agent, Broker, Child, Line, Subscriber, accepts, folder, one_line, progress
+from benchmarks._harness import Broker, Child, Line, Subscriber, folder, progress
+from benchmarks._programs import Agent, accepts, one_line
 from benchmarks._results import Row, row
 from benchmarks._subscriber import Wanted
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from benchmarks._harness import Agent, Broker, Subscriber, Usage, folder, progress
+from benchmarks._harness import Broker, Subscriber, folder, progress
+from benchmarks._programs import Agent, Usage
 from benchmarks._results import Row
 from benchmarks._subscriber import Wanted
 

@@ -10,7 +10,8 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Final
 
-from benchmarks._harness import Agent, Broker, Line, Subscriber, Usage, folder, one_line, progress
+from benchmarks._harness import Broker, Line, Subscriber, folder, progress
+from benchmarks._programs import Agent, Usage, one_line
 from benchmarks._results import Row, mosquitto
 from benchmarks._subscriber import Wanted
 

@@ -12,7 +12,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import _backlog
-from benchmarks._harness import ROOT, Agent, Broker, Subscriber, folder, progress
+from benchmarks._harness import ROOT, Broker, Subscriber, folder, progress
+from benchmarks._programs import Agent
 from benchmarks._results import Row, row
 from benchmarks._subscriber import Wanted
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks._harness import Agent, Broker, Child, Line, Subscriber, folder, one_line, progress
+from benchmarks._harness import Broker, Child, Line, Subscriber, folder, progress
+from benchmarks._programs import Agent, one_line
 from benchmarks._results import Row, percentile, row
 from benchmarks._subscriber import Wanted
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from benchmarks._harness import Agent, Broker, Line, Subscriber, Usage, folder, free_port, one_line, progress
+from benchmarks._harness import Broker, Line, Subscriber, folder, free_port, progress
+from benchmarks._programs import Agent, Usage, one_line
 from benchmarks._results import Row, row
 from benchmarks._subscriber import Wanted
 
