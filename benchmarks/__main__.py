@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import flood, footprint, soak, startup, steady, wear
+from benchmarks import alarm, drain, flood, footprint, outage, soak, startup, steady, wear
 from benchmarks._results import Row, document, machine, table
 
 if TYPE_CHECKING:
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 MEASURES: Final[dict[str, Callable[..., list[Row]]]] = {
     "flood": flood.measure,
     "steady": steady.measure,
+    "drain": drain.measure,
+    "alarm": alarm.measure,
     "wear": wear.measure,
     "footprint": footprint.measure,
     "startup": startup.measure,
 }
+
+NAMED_ONLY: Final = ("outage", "soak")
+"""What takes long, or installs something: only where it is named."""
 
 
 def main() -> int:
@@ -29,13 +34,16 @@ def main() -> int:
         prog="python -m benchmarks", description="Measures gatepost on this machine."
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(MEASURES)} (all by default) or soak"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(MEASURES)} (all by default), or {' or '.join(NAMED_ONLY)}",
     )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: a first impression")
     parser.add_argument("--minutes", type=float, default=10, help="how long the soak lasts (10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too, for programs")
     options = parser.parse_args()
-    unknown = set(options.names) - {*MEASURES, "soak"}
+    unknown = set(options.names) - {*MEASURES, *NAMED_ONLY}
     if unknown:
         parser.error(f"there is no measure {', '.join(sorted(unknown))}")
     began = time.monotonic()
@@ -43,6 +51,8 @@ def main() -> int:
     for name in options.names or MEASURES:
         if name == "soak":
             rows += soak.measure(minutes=options.minutes)
+        elif name == "outage":
+            rows += outage.measure(quick=options.quick)
         else:
             rows += MEASURES[name](quick=options.quick)
     notes = startup.import_costs() if not options.names or "startup" in options.names else []

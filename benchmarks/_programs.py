@@ -71,9 +71,7 @@ class Program:
         self._messages = messages
         self.started = time.monotonic_ns()
         with messages.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=output
-            )
+            self._process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=output, stderr=output)
 
     def __enter__(self) -> Self:
         return self
@@ -127,6 +125,19 @@ class Program:
             pss=status.get("Pss", 0) * 1024,
         )
 
+    def stop(self) -> Usage:
+        """End it cleanly and return what it has used in all."""
+        self._process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it does not stop:\n{self.messages()}")
+            time.sleep(0.02)
+        usage = self.usage()  # it has ended, but the kernel still knows
+        if self._process.wait() != 0:
+            raise RuntimeError(f"it ended with status {self._process.returncode}:\n{self.messages()}")
+        return usage
+
     def kill(self) -> Usage:
         """End it as a crash does (SIGKILL), and return what it had used."""
         used = self.usage()
@@ -147,19 +158,6 @@ class Agent(Program):
         settings.write_text(f"gateway: bench\n{config}\n", encoding="utf-8")
         command = [sys.executable, "-m", "agent", "run", "--no-events", *arguments, str(settings)]
         super().__init__(command, place / "agent.log", ROOT)
-
-    def stop(self) -> Usage:
-        """End it cleanly and return what it has used in all."""
-        self._process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        while os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the agent does not stop:\n{self.messages()}")
-            time.sleep(0.02)
-        usage = self.usage()  # it has ended, but the kernel still knows
-        if self._process.wait() != 0:
-            raise RuntimeError(f"the agent ended with status {self._process.returncode}:\n{self.messages()}")
-        return usage
 
 
 def _fields(path: Path) -> dict[str, int]:

@@ -42,6 +42,7 @@ class Wanted(msgspec.Struct):
         session: Keep the session while disconnected, and connect again.
         mark: Also say when so many readings had come.
         alarms: Also say when each alarm came, by the value that tripped it.
+        absent: Also say which numbers below the highest one did not come.
     """
 
     port: int
@@ -52,6 +53,7 @@ class Wanted(msgspec.Struct):
     session: bool = False
     mark: int = 0
     alarms: bool = False
+    absent: bool = False
 
 
 class Sequence:
@@ -119,6 +121,7 @@ class Subscriber:
             "received", count=self.received, unique=sequence.next - len(sequence.missing), first=self.first,
             last=self.last, missing=len(sequence.missing), repeats=sequence.repeats,
             disordered=sequence.disordered, latencies=self.latencies, marked=self.marked, alarms=self.alarms,
+            highest=sequence.next - 1, absent=sorted(sequence.missing) if self.wanted.absent else [],
         )  # fmt: skip
 
     def _done(self) -> bool:

@@ -95,6 +95,8 @@ def measure(*, quick: bool) -> list[Row]:
     """Measure."""
     count, repeats = (20_000, 3) if quick else (60_000, 5)
     batched: list[Run] | None = [] if has_batch() else None
+    if batched is None:
+        progress("flood: batched runs are left out: the agent has no setting `batch`")
     references: list[Run] = []
     runs: dict[str, list[Run]] = {parse: [] for parse in PARSERS}
     ratios: dict[str, list[float]] = {parse: [] for parse in PARSERS}
