@@ -34,11 +34,13 @@ class Run(NamedTuple):
     Attributes:
         rate: Events received in a second, over the stretch.
         longer: The same over all that was received.
+        cpu: Microseconds of processor time for each event after the first, which the load on a machine changes less.
         rss: Resident memory when the last was received, bytes.
     """
 
     rate: float
     longer: float
+    cpu: float
     rss: int
 
 
@@ -53,8 +55,10 @@ def run(place: Path, waiting: int) -> Run:
     with Broker(place) as broker, Line() as line:
         subscriber = Subscriber(Wanted(port=broker.port, count=count, mark=STRETCH))
         with subscriber, Agent(place, one_line(line.port, broker.port_v5, place)) as program:
+            program.wait(subscriber, "reading")
+            before = program.usage()
             received = subscriber.received(120)
-            usage = program.usage()
+            after = program.usage()
             program.stop()
     if received["unique"] < count or received["missing"] or received["disordered"]:
         raise RuntimeError(f"of the first {count} of {waiting}: {received}\n{program.messages()}")
@@ -62,7 +66,8 @@ def run(place: Path, waiting: int) -> Run:
     return Run(
         STRETCH / (received["marked"] - first) * 1e9,
         received["count"] / (received["last"] - first) * 1e9,
-        usage.rss,
+        (after.cpu - before.cpu) / received["count"] * 1e6,
+        after.rss,
     )
 
 
@@ -101,6 +106,9 @@ def measure(*, quick: bool) -> list[Row]:
             note=f"the first {LONGER:,}",
         )
         for size in sizes[1:]
+    ]
+    rows += [
+        row(f"drain: CPU an event, {size:,} waiting", [run.cpu for run in runs[size]], "µs") for size in sizes
     ]
     rows += [
         row(f"drain: RSS, {size:,} waiting", [run.rss / MB for run in runs[size]], "MB") for size in sizes
