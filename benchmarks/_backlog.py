@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from agent.eventlog import EventStore
+from agent.eventlog.store import Group
 from agent.events import Event, EventType, Lane
 from benchmarks._writer import temperature
 
@@ -26,13 +27,14 @@ def make(path: Path, count: int) -> None:
     store = EventStore(path)
     store.open_writer()
     now = time.time_ns() // 1000
-    run, first, _ = store.begin_run(now, "benchmark")
+    run, first = 1, 1
+    store.begin_run(run, first, now, "benchmark")
     began = now - count * APART
     for start in range(0, count, TRANSACTION):
-        store.write([
+        store.write(Group([
             Event(run, first + n, EventType.READING, DEVICE, began + n * APART, {"n": n, "temperature": temperature(n)})
             for n in range(start, min(start + TRANSACTION, count))
-        ], {}, {}, {})  # fmt: skip
+        ], {}, {}, {}, {}))  # fmt: skip
     store.end_run(run, now)
     store.close()
     put_cursor(path, 0)
@@ -42,7 +44,7 @@ def put_cursor(path: Path, seq: int) -> None:
     """Say that the forwarder has everything up to a sequence number: 0 for nothing, so that all of it waits (again)."""
     store = EventStore(path)
     store.open_writer()
-    store.write([], {(CONSUMER, lane): seq for lane in Lane}, {}, {})
+    store.write(Group([], {(CONSUMER, lane): seq for lane in Lane}, {}, {}, {}))
     store.close()
 
 

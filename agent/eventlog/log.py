@@ -175,18 +175,8 @@ class EventLog:
             # Whatever is still in memory may not have been in what could be read.
             self._pending.events = self._tails.merged(0, self.last, self.last)
             self._pending.states = {**self._states}
-            self._say_recovered(opened.recovery)
-
-    def _say_recovered(self, recovery: opening.Recovery) -> None:
-        facts: dict[str, Value] = {"reason": recovery.reason, "salvaged": recovery.salvaged}
-        if recovery.set_aside is not None:
-            facts["set_aside"] = str(recovery.set_aside)
-        facts["unreadable"] = recovery.unreadable
-        logger.error(
-            "the event log %s is made anew (%s): %d events salvaged, %d pages unreadable; the old one is %s",
-            self.path, recovery.reason, recovery.salvaged, recovery.unreadable, recovery.set_aside or "gone",
-        )  # fmt: skip
-        self.append(EventType.LOG_RECOVERED, "agent", facts)
+            logger.error("the event log %s is made anew: %s", self.path, opened.recovery)
+            self.append(EventType.LOG_RECOVERED, "agent", opened.recovery.facts)
 
     async def close(self) -> None:
         """Write what is on the tail, mark the run as ended, and close."""

@@ -90,6 +90,22 @@ class Recovery(NamedTuple):
     salvaged: int = 0
     unreadable: int = 0
 
+    def __str__(self) -> str:
+        old = (
+            f"the old one is {self.set_aside}"
+            if self.set_aside is not None
+            else "nothing was left of the old one"
+        )
+        return f"{self.reason}; {self.salvaged} events salvaged, {self.unreadable} pages unreadable; {old}"
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """What an event says of it."""
+        facts: dict[str, Value] = {
+            "reason": self.reason, "salvaged": self.salvaged, "unreadable": self.unreadable,
+        }  # fmt: skip
+        return facts if self.set_aside is None else facts | {"set_aside": str(self.set_aside)}
+
 
 class Opened(NamedTuple):
     """A file that is ours to write.

@@ -12,6 +12,7 @@ from lab import ledger, writelog
 from lab.ledger import Arrival, Entry, Ledger, Loss
 
 from agent.eventlog import EventStore
+from agent.eventlog.store import Group
 from agent.events import Event, EventType
 
 if TYPE_CHECKING:
@@ -70,10 +71,10 @@ def test_what_is_read_from_a_log_is_what_was_written_and_damage_is_said(tmp_path
     path = tmp_path / "events.db"
     store = EventStore(path)
     store.open_writer()
-    store.begin_run(0, "1")
+    store.begin_run(1, 1, 0, "1")
     events = [Event(1, 1, EventType.ALARM_RAISED, "hot", 10, {"of": "a.b"})]
     events += [Event(1, seq, EventType.READING, "air", seq * 10, {"t": 1.5}) for seq in range(2, 500)]
-    store.write(events, {}, {}, {})
+    store.write(Group(events, {}, {}, {}, {}))
     store.close()
     log = ledger.read(path)
     assert log.integrity == "ok"
