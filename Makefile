@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench powercut wheel clean
+.PHONY: help run test faults powercut check format bench wheel clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -14,6 +14,9 @@ run: $(BIN)/.runs ## start the demo: real and simulated sensors, two rules, a br
 
 test: $(BIN)/.tests ## run the tests
 	$(BIN)/pytest $(ARGS)
+
+faults: $(BIN)/.tests ## break things for half an hour; GATEPOST_FAULTS_SEED=N repeats the chances of a run
+	GATEPOST_FAULTS=long $(BIN)/pytest tests/faults $(ARGS)
 
 check: $(BIN)/.tests ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import gc
 import importlib.metadata
 import logging
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -72,9 +73,10 @@ def log_path(config: Config, *, simulated: bool) -> Path:
     return path.with_stem(f"{path.stem}-simulated") if simulated else path
 
 
-def socket_path(log: Path) -> Path:
-    """Return where the agent that writes to a log answers local programs."""
-    return log.with_suffix(".sock")
+def socket_paths(log: Path) -> tuple[Path, Path]:
+    """Return where the agent that writes to a log answers local programs: beside it, or where its disk takes nothing."""
+    name = f"gatepost-{zlib.crc32(str(log.absolute()).encode()):08x}.sock"
+    return log.with_suffix(".sock"), Path(tempfile.gettempdir()) / name
 
 
 class App:
@@ -126,7 +128,7 @@ class App:
             self._build_rules()
             couriers = self._build_couriers(gateway)
             api = LocalApi(
-                socket_path(self.log.path),
+                socket_paths(self.log.path),
                 self.log,
                 _encoding("json", None, gateway),
                 self.status,

@@ -39,13 +39,17 @@ def _log_of(options: argparse.Namespace) -> Path:
     if options.simulate:
         return simulated
     logs = [real, simulated] if configuration.log.path else [real, SERVICE_LOG, simulated]
-    answering = [path for path in logs if client.answers(app.socket_path(path))]
+    answering = [path for path in logs if client.answers(_socket(path))]
     there = answering or [path for path in logs if path.exists()]
     if not there:
         raise GatepostError(
             f"there is no event log yet at {real}; start the gateway with: {program()} run {options.config}"
         )
     return there[0]
+
+
+def _socket(log: Path) -> Path:
+    return client.answering(app.socket_paths(log))
 
 
 def events(options: argparse.Namespace) -> int:
@@ -106,7 +110,7 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
 
 def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
     """Return the events that a running agent tells, with their JSON; None where none runs."""
-    path = app.socket_path(log)
+    path = _socket(log)
     if not client.answers(path):
         return None
 
@@ -138,7 +142,7 @@ def _stored_events(
 def status(options: argparse.Namespace) -> int:
     """Say what runs, what is down and why."""
     log = _log_of(options)
-    with client.ask(app.socket_path(log), {"get": "status"}) as answer:
+    with client.ask(_socket(log), {"get": "status"}) as answer:
         said = json.loads(next(answer, b"null")) if answer is not None else None
     if said is None:
         raise GatepostError(
@@ -164,7 +168,7 @@ def replay(options: argparse.Namespace) -> int:
     bar = console.Progress(f"replay to {forwarder}", after, upto)
     said: dict[str, Any] = {"landed": after, "acknowledged": 0, "done": False}
     try:
-        with client.ask(app.socket_path(log), request) as answer:
+        with client.ask(_socket(log), request) as answer:
             if answer is None:
                 raise GatepostError(
                     f"no agent runs on {log}; start it with: {program()} run {options.config}"

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.chances import LONG, REPEAT
 from support.sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def pytest_report_header() -> str:
+    """Say at the top of each run how to repeat the chances of the fault tests."""
+    return f"faults: {REPEAT}, {'long' if LONG else 'short'} form"
 
 
 @pytest.fixture

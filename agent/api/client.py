@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.errors import GatepostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 
@@ -26,6 +28,20 @@ def ask(path: Path, request: dict[str, Any]) -> Iterator[Iterator[bytes] | None]
             return
         with connection.makefile("rb") as stream:
             yield iter(stream)
+
+
+def answering(paths: Sequence[Path]) -> Path:
+    """Return the first of some sockets at which an agent answers, that belongs to us or root; else the first one.
+
+    Raises:
+        GatepostError: One may, but not for us.
+    """
+    for path in paths:
+        with contextlib.suppress(OSError):
+            owner = path.stat().st_uid  # in the temporary folder, anybody may have put it there
+            if (path == paths[0] or owner == 0 or os.geteuid() in {0, owner}) and answers(path):
+                return path
+    return paths[0]
 
 
 def answers(path: Path) -> bool:

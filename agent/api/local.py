@@ -1,4 +1,4 @@
-"""Answers local programs, such as `gatepost status`, over a Unix socket beside the log.
+"""Answers local programs, such as `gatepost status`, over a Unix socket beside the log, or else in the temporary folder.
 
 One request a connection, a JSON object in one line: `{"get": "status"}` is answered by one line; `{"get": "events",
 "after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up; `"last":
@@ -21,7 +21,7 @@ import msgspec
 from agent.errors import GatepostError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from agent.contracts import Encoding
@@ -43,13 +43,13 @@ class LocalApi:
 
     def __init__(
         self,
-        path: Path,
+        paths: Sequence[Path],
         log: EventLog,
         encoding: Encoding[Any],
         status: Callable[[], Awaitable[dict[str, Any]]],
         couriers: Mapping[str, Courier],
     ) -> None:
-        self.path = path
+        self._paths = paths
         self._log = log
         self._encoding = encoding
         self._status = status
@@ -61,10 +61,13 @@ class LocalApi:
         server: asyncio.Server | None = None
         before = os.umask(0o177)
         try:
-            self.path.unlink(missing_ok=True)
-            server = await asyncio.start_unix_server(self._answer, self.path, limit=REQUEST_LIMIT)
-        except OSError as error:
-            logger.warning("no local status: cannot listen on %s: %s", self.path, error)
+            for path in self._paths:  # the second is for a disk that takes nothing
+                try:
+                    path.unlink(missing_ok=True)
+                    server = await asyncio.start_unix_server(self._answer, path, limit=REQUEST_LIMIT)
+                    break
+                except OSError as error:
+                    logger.warning("no local status at %s: %s", path, error)
         finally:
             os.umask(before)
         try:
@@ -76,7 +79,7 @@ class LocalApi:
                 for task in self._answering:
                     task.cancel()
                 with contextlib.suppress(OSError):
-                    self.path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

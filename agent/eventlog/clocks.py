@@ -75,6 +75,10 @@ class Clocks:
         self._find_unset()
         return [*changed, self._stretches[-1]]
 
+    def has_jumped(self, offset: int) -> bool:
+        """Whether the wall clock is elsewhere than it was last seen."""
+        return not -JUMP <= offset - self._offset <= JUMP
+
     def observe(self, next_seq: int, offset: int, *, is_set: bool) -> tuple[list[Stretch], int]:
         """Look at the clock again; the arguments are those of `begin`.
 
@@ -85,7 +89,7 @@ class Clocks:
         current = self._stretches[-1]
         jumped = offset - self._offset
         self._offset = offset
-        if abs(jumped) <= JUMP:
+        if -JUMP <= jumped <= JUMP:
             jumped = 0
         is_set = is_set or current.is_set  # what was set once stays so, for its own jumps are seen
         if is_set == current.is_set and not jumped:

@@ -216,7 +216,9 @@ class EventLog:
             time: When it happened, in microseconds since 1970-01-01 UTC; now where it is not said.
             quality: Only the channels whose quality is not good.
         """
-        wall = self._clock.wall()
+        wall, now = self._clock.wall(), self._clock.monotonic()
+        if self._clocks.has_jumped(wall - round(now * 1e6)):
+            self.look_at_clock()  # so that each event is known by the clock that stamped it
         late = time is not None and wall - time > 1_000_000
         event = Event(
             self.run,
@@ -231,7 +233,7 @@ class EventLog:
         )
         self._next += 1
         lane = lane_of(event_type)
-        self._ages.note(event.seq, self._clock.monotonic())
+        self._ages.note(event.seq, now)
         self._tails[lane].events.append(event)
         self._pending.events.append(event)
         if lane is Lane.URGENT:
@@ -582,6 +584,7 @@ class EventLog:
 
     async def retain(self) -> None:
         """Delete what every consumer has and is older than `retain`, and what must go where it is too full."""
+        self.look_at_clock()
         try:
             await self._retaining.retain()
         except sqlite3.Error as error:

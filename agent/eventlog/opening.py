@@ -38,6 +38,8 @@ SKIPPED: Final = 10**8
 CONFLICT: Final = "it has the numbers of this run"
 """What is wrong with a file that is found late by a run which began without it, and while the clock was not set."""
 
+LOST_WAL: Final = "its write-ahead log was gone, and with it what was written last"
+
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -154,10 +156,18 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
         _finish(path, now)
         damage = damage or _visible_damage(path)
         if damage is None:
+            was_there = path.exists()
+            has_wal = _has_wal(path)
             try:
                 store = _open(path)
-                run, newest, _ = store.newest()
-                return Opened(store, held, Numbers(run + 1, newest + 1), _kept(store), None)
+                run, newest, was_clean = store.newest()
+                kept = _kept(store)
+                if was_there and not has_wal and (run == 0 or not was_clean):
+                    # SQLite takes the file alone for all there was, although the last run did not close it.
+                    numbers = Numbers(run + 1, newest + SKIPPED) if run else unknown(now)
+                    kept = kept._replace(was_clean=False)
+                    return Opened(store, held, numbers, kept, Recovery(LOST_WAL))
+                return Opened(store, held, Numbers(run + 1, newest + 1), kept, None)
             except (sqlite3.DatabaseError, msgspec.DecodeError, KeyError) as error:
                 if not is_damage(error):
                     raise
@@ -180,8 +190,12 @@ def _visible_damage(path: Path) -> str | None:
     """Return what SQLite would take for a new file, although something was there; None where nothing is wrong."""
     if path.exists():
         return "it was empty" if path.stat().st_size == 0 else None
+    return "only its write-ahead log was there" if _has_wal(path) else None
+
+
+def _has_wal(path: Path) -> bool:
     wal = path.with_name(path.name + "-wal")
-    return "only its write-ahead log was there" if wal.exists() and wal.stat().st_size else None
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def look(path: Path) -> tuple[Numbers, Kept] | None:

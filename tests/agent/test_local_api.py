@@ -31,7 +31,9 @@ async def serving(folder: Path) -> AsyncIterator[tuple[EventLog, Path, asyncio.T
         return {"gateway": "g"}
 
     path = folder / "events.sock"
-    api = LocalApi(path, log, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status, {})
+    api = LocalApi(
+        [path], log, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status, {}
+    )
     task = asyncio.create_task(api.serve())
     await until(path.exists)
     try:

@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.configurations import gateway, mqtt, scale
+from support.listeners import Listener
 from support.waiting import free_port, ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
 
     from support.agents import Agent
     from support.sites import Site
-
-
-class Listener:
-    """Accepts connections and treats each with a function, in a thread."""
-
-    def __init__(self, treat: Callable[[socket.socket], None]) -> None:
-        self.port = free_port()
-        self.accepted = 0
-        self._treat = treat
-        self._socket = socket.create_server(("127.0.0.1", self.port))
-        self._connection = socket.socket()
-        self._connection.close()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._socket.accept()
-                self.accepted += 1
-                self._connection = connection
-                with connection, contextlib.suppress(OSError):
-                    self._treat(connection)
-
-    def close(self) -> None:
-        for each in (self._socket, self._connection):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(10)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def everything_else_goes_on(site: Site, forward: dict[str, Any], *said: str) -> Agent:

@@ -6,24 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.configurations import gateway, mqtt, scale
+from support.instruments import CountingScale
 from support.waiting import ticks, until
 
 if TYPE_CHECKING:
-    from support.instruments import SerialInstrument
     from support.sites import Site
     from support.subscribers import Subscriber
-
-
-class Counting:
-    """A scale that counts its lines, so that a missing one is seen."""
-
-    def __init__(self, instrument: SerialInstrument) -> None:
-        self.written = 0
-        self._instrument = instrument
-
-    def write(self, count: int = 1) -> None:
-        self._instrument.write(*(f"{n},{n / 8}" for n in range(self.written, self.written + count)))
-        self.written += count
 
 
 def distinct(subscriber: Subscriber, topic: str) -> list[dict[str, Any]]:
@@ -46,7 +34,7 @@ def test_every_reading_arrives_after_twenty_seconds_without_a_broker_and_alarms_
     gate = site.gate(broker.port)  # opened only when the subscriber is back, so that it misses nothing
     subscriber = site.subscriber(broker.port)
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     rules = {"heavy": {"threshold": {"of": "scale.weight", "above": 40}, "severity": "major"}}
     agent = site.agent(gateway({"scale": scale(instrument)}, {"site": mqtt(gate.port)}, rules=rules))
     agent.start_and_wait()
@@ -84,7 +72,7 @@ def test_a_broker_that_comes_and_goes_costs_nothing(site: Site) -> None:
     gate = site.gate(broker.port)
     subscriber = site.subscriber(broker.port)
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     agent = site.agent(gateway({"scale": scale(instrument)}, {"site": mqtt(gate.port, window=5)}))
     agent.start_and_wait()
 
@@ -103,7 +91,7 @@ def test_a_broker_that_stands_still_is_given_up_and_gets_everything_later(site: 
     gate = site.gate(broker.port)
     subscriber = site.subscriber(broker.port)
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     agent = site.agent(gateway({"scale": scale(instrument)}, {"site": mqtt(gate.port, keepalive="5s")}))
     agent.start_and_wait()
     counting.write(10)
@@ -127,7 +115,7 @@ def test_of_two_forwarders_neither_waits_for_the_other(site: Site, dead: str) ->
     gates = {name: site.gate(broker.port) for name, broker in brokers.items()}
     subscribers = {name: site.subscriber(broker.port) for name, broker in brokers.items()}
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     forward = {name: mqtt(gate.port) for name, gate in gates.items()}
     agent = site.agent(gateway({"scale": scale(instrument)}, forward))
     living = subscribers["b" if dead == "a" else "a"]
@@ -152,7 +140,7 @@ def test_what_was_not_delivered_before_a_clean_end_is_delivered_after(site: Site
     gate.shut()
     subscriber = site.subscriber(broker.port)
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     agent = site.agent(gateway({"scale": scale(instrument)}, {"site": mqtt(gate.port)}))
     for run in range(1, 4):
         agent.start_and_wait()
@@ -175,7 +163,7 @@ def test_delivered_events_are_not_sent_again_after_a_clean_end(site: Site) -> No
     broker = site.broker()
     subscriber = site.subscriber(broker.port)
     instrument = site.instrument()
-    counting = Counting(instrument)
+    counting = CountingScale(instrument)
     agent = site.agent(gateway({"scale": scale(instrument)}, {"site": mqtt(broker.port)}))
     for run in range(1, 4):
         agent.start_and_wait()

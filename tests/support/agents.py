@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from support.waiting import DEADLINE, freeze, until
 
+from agent import app
+from agent.api import client
 from agent.eventlog import EventStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from agent.events import Event
 
@@ -34,6 +36,7 @@ class Agent:
 
     Attributes:
         path: The configuration file.
+        program: The command that the arguments of `gatepost` are added to; a test may put another in its place.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Agent:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "gateway.yaml"
+        self.program = [sys.executable, "-m", "agent"]
         self.configure(configuration)
         self._folder = folder
         self._arguments = arguments
@@ -68,7 +72,7 @@ class Agent:
         assert self._process is None
         with self._file("stdout").open("ab") as out, self._file("stderr").open("ab") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", *self._arguments, str(self.path)],
+                [*self.program, "run", *self._arguments, str(self.path)],
                 cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
             )  # fmt: skip
 
@@ -166,7 +170,7 @@ class Agent:
         assert self.is_running, f"the agent has ended\n{self.said()}"
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError, ValueError):
             connection.settimeout(5)
-            connection.connect(str(self.log.with_suffix(".sock")))
+            connection.connect(str(client.answering(app.socket_paths(self.log))))
             connection.sendall(b'{"get": "status"}\n')
             with connection.makefile("rb") as stream:
                 said: dict[str, Any] = json.loads(stream.readline())
@@ -197,8 +201,9 @@ class Agent:
             timeout,
         )
 
-    def committed(self) -> list[Event]:
-        """Return what is in the log's file, and not what is only in memory, from a copy: it is left as it is."""
+    @contextlib.contextmanager
+    def copied(self) -> Iterator[EventStore]:
+        """Open a copy of the log's file: it is left as it is, and what is only in memory is not in it."""
         copy = self._folder / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
@@ -209,9 +214,14 @@ class Agent:
         store = EventStore(copy / self.log.name)
         store.open_writer()
         try:
-            return store.read(None, 0, None, 10_000_000)
+            yield store
         finally:
             store.close()
+
+    def committed(self) -> list[Event]:
+        """Return what is in the log's file."""
+        with self.copied() as store:
+            return store.read(None, 0, None, 10_000_000)
 
 
 def gatepost(*arguments: str, folder: Path, timeout: float = DEADLINE, **environment: str) -> Result:

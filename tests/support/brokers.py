@@ -26,7 +26,7 @@ MOSQUITTO: Final = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}
 
 
 class Broker:
-    """A broker's process: ended, begun again on the same port, frozen. It keeps nothing over a restart.
+    """A broker's process: ended, begun again on the same port, frozen. It keeps nothing over a restart, unless made to.
 
     Attributes:
         port: Where it speaks MQTT 5.
@@ -61,6 +61,13 @@ class Broker:
             process.kill()  # also where it is frozen
             process.wait(10)
 
+    def shut_down(self) -> None:
+        """Ask it to end, and wait until it has: it may keep what it is asked to keep."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        process.terminate()
+        process.wait(10)
+
     def restart(self) -> None:
         """End it and begin again on the same port, with nothing remembered."""
         self.stop()
@@ -89,6 +96,7 @@ def mosquitto(
     authority: Authority | None = None,
     require_certificate: bool = False,
     options: Mapping[str, str | int] | None = None,
+    keeps: bool = False,
 ) -> Broker:
     """Return a Mosquitto, not started yet.
 
@@ -99,16 +107,19 @@ def mosquitto(
         authority: Speak TLS with a certificate of this authority.
         require_certificate: Clients must show a certificate of that authority.
         options: Further lines of mosquitto.conf(5).
+        keeps: Whether it keeps sessions and messages over a `shut_down`.
     """
     assert MOSQUITTO is not None
     port = free_port() if port is None else port
     lines = [
         f"listener {port} 127.0.0.1",
-        "persistence false",
+        f"persistence {'true' if keeps else 'false'}",
         "log_type all",
         "max_queued_messages 0",
         "set_tcp_nodelay true",
     ]
+    if keeps:
+        lines += [f"persistence_location {folder}/", f"persistence_file kept-{port}.db"]
     if os.geteuid() == 0:
         lines.append("user root")  # or it could not read its files
     if users is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from support.instruments import HEAVY
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
 
 SOON: Final = {"min": "200ms", "max": "500ms"}
 """How long forwarders of tests wait before they try again."""
+
+ALARM: Final = {"heavy": {"threshold": {"of": "scale.weight", "above": HEAVY - 1}, "severity": "critical"}}
+"""A rule for the heavy lines of a counting scale."""
 
 
 def gateway(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,12 +11,16 @@ import pytest
 from support import brokers
 from support.agents import Agent
 from support.certificates import Authority
+from support.disks import Folder, SmallDisk
 from support.gates import Gate
-from support.instruments import SerialInstrument
+from support.instruments import CountingScale, SerialInstrument
+from support.listeners import Listener
+from support.proxies import Proxy
 from support.subscribers import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import socket
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -80,6 +85,12 @@ class Site:
         gate.open()
         return gate
 
+    def proxy(self, to: int) -> Proxy:
+        """Put a network between us and a port that can become bad."""
+        proxy = Proxy(to)
+        self._stack.callback(proxy.end)
+        return proxy
+
     def subscriber(self, port: int, **options: Any) -> Subscriber:
         """Subscribe to everything."""
         subscriber = Subscriber(port, **options)
@@ -91,6 +102,30 @@ class Site:
         instrument = SerialInstrument(self.folder / name)
         self._stack.callback(instrument.unplug)
         return instrument
+
+    def counting_scale(self) -> CountingScale:
+        """Plug in a scale that numbers its lines."""
+        return CountingScale(self.instrument())
+
+    def listener(self, treat: Callable[[socket.socket], None]) -> Listener:
+        """Listen, and treat each connection with a function."""
+        listener = Listener(treat)
+        self._stack.callback(listener.close)
+        return listener
+
+    def small_disk(self, kind: str) -> SmallDisk:
+        """Let the state of the agent `a` be on a small disk: call it before the agent is made."""
+        disk = SmallDisk(self.folder / "a" / "state", kind)
+        self._stack.callback(disk.end)
+        return disk
+
+    def state_folder(self) -> SmallDisk | Folder:
+        """Let the state of the agent `a` be where it can be made read-only: call it before the agent is made."""
+        if os.geteuid() == 0:
+            return self.small_disk("ext4")
+        folder = Folder(self.folder / "a" / "state")
+        self._stack.callback(folder.end)
+        return folder
 
     def agent(
         self, configuration: Mapping[str, Any] | str, *arguments: str, name: str = "a", **environment: str

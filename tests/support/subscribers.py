@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from support.waiting import DEADLINE, until
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class Received(NamedTuple):
         topic: Where it was published.
         payload: The bytes.
         retain: Whether the broker had kept it from before we subscribed.
+        repeated: Whether the broker says that it may have sent us this one before.
         content_type: As MQTT 5 says it; None where it does not.
         attributes: The user properties of MQTT 5.
     """
@@ -30,6 +33,7 @@ class Received(NamedTuple):
     topic: str
     payload: bytes
     retain: bool
+    repeated: bool
     content_type: str | None
     attributes: dict[str, str]
 
@@ -44,8 +48,17 @@ def _without_delay(_: paho.Client, __: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def _kept_for_ever() -> Properties:
+    """Return the properties of a CONNECT that ask for a session that outlives the connection."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = 0xFFFFFFFF
+    return properties
+
+
 class Subscriber:
     """Subscribed to everything from when it is made; `connect` again after the broker was gone.
+
+    With a `name` the broker (MQTT 5) keeps for it what comes while it is not connected.
 
     Attributes:
         received: All messages of all connections, oldest first. May be read at any time.
@@ -59,6 +72,7 @@ class Subscriber:
         user: tuple[str, str] | None = None,
         ca: Path | None = None,
         topic: str = "#",
+        name: str = "",
     ) -> None:
         self.received: list[Received] = []
         self._bodies: list[dict[str, Any]] = []  # of the messages so far, read once
@@ -67,6 +81,7 @@ class Subscriber:
         self._user = user
         self._ca = ca
         self._topic = topic
+        self._name = name
         self._client: paho.Client | None = None
         self.connect()
 
@@ -77,7 +92,7 @@ class Subscriber:
 
     def _try(self) -> bool:
         subscribed = threading.Event()
-        client = self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=self._version)
+        client = self._client = paho.Client(CallbackAPIVersion.VERSION2, self._name, protocol=self._version)
         client.reconnect_delay_set(3600, 3600)  # only `connect` connects
         if self._user is not None:
             client.username_pw_set(*self._user)
@@ -88,7 +103,10 @@ class Subscriber:
         client.on_message = self._on_message
         client.on_connect = self._on_connect
         try:
-            client.connect("127.0.0.1", self._port, 60)
+            if self._name:
+                client.connect("127.0.0.1", self._port, 60, clean_start=False, properties=_kept_for_ever())
+            else:
+                client.connect("127.0.0.1", self._port, 60)
         except OSError:
             self._client = None
             return False
@@ -108,6 +126,7 @@ class Subscriber:
                 message.topic,
                 bytes(message.payload),
                 message.retain,
+                message.dup,
                 getattr(said, "ContentType", None),
                 dict(getattr(said, "UserProperty", [])),
             )
