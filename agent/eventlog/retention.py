@@ -183,5 +183,6 @@ def give_back(db: sqlite3.Connection, now: Usage) -> None:
     """Return empty pages to the disk, where they are most of the file, as after a long backlog."""
     empty = now.size - now.used
     if empty > max(GIVE_BACK, now.used):
-        db.execute("PRAGMA incremental_vacuum").fetchall()
+        # `execute` would stop after the first page; some megabytes at a time, for the writer waits meanwhile.
+        db.executescript(f"PRAGMA incremental_vacuum({GIVE_BACK // 4096})")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
