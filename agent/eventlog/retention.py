@@ -144,15 +144,9 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
         if rows:
             return _delete(db, [seq for (seq,) in rows], passed[lane])
     if policy == "thin":
-        # Every second reading of each device, so that a slow one keeps as large a share as a fast one.
-        rows = db.execute(
-            "SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY stream ORDER BY seq) AS number FROM"
-            " (SELECT seq, stream FROM events WHERE stream > 0 AND seq > ? ORDER BY seq LIMIT ?))"
-            " WHERE number % 2 = 1 ORDER BY seq",
-            (after, CHUNK),
-        ).fetchall()
-        if len(rows) > 1:
-            return _delete(db, [seq for (seq,) in rows], 0)
+        for start in dict.fromkeys((after, 0)):  # at the end of a pass, a new one begins
+            if seqs := _thinned(db, start):
+                return _delete(db, seqs, 0)
     order = "DESC" if policy == "newest" else "ASC"
     rows = (
         db.execute(
@@ -162,6 +156,20 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
         or db.execute("SELECT seq FROM events ORDER BY seq LIMIT ?", (CHUNK,)).fetchall()
     )
     return _delete(db, sorted(seq for (seq,) in rows), 0)
+
+
+def _thinned(db: sqlite3.Connection, after: int) -> list[int]:
+    """Return every second reading of each device in a chunk, so that a slow one keeps as large a share as a fast one.
+
+    The first of each stays, or a device with one reading in each chunk would lose them all.
+    """
+    rows = db.execute(
+        "SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY stream ORDER BY seq) AS number FROM"
+        " (SELECT seq, stream FROM events WHERE stream > 0 AND seq > ? ORDER BY seq LIMIT ?))"
+        " WHERE number % 2 = 0 ORDER BY seq",
+        (after, CHUNK),
+    )
+    return [seq for (seq,) in rows]
 
 
 def _delete(db: sqlite3.Connection, seqs: list[int], passed: int) -> Freed:
