@@ -1,0 +1,326 @@
+"""What goes from the log's file: by age, by size, by what is free of the disk; and that each loss is said."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import eventlog
+from agent.clock import VirtualClock
+from agent.eventlog import EventLog, EventStore, retaining, retention
+from agent.events import Event, EventType, Lane
+from agent.quantities import Duration, Size
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+    from agent.eventlog.settings import DropPolicy
+
+DEFAULTS = eventlog.Settings()
+DAY = 86_400
+KB = 1024
+
+
+@asynccontextmanager
+async def opened(
+    path: Path,
+    configured: eventlog.Settings = DEFAULTS,
+    clock: VirtualClock | None = None,
+    consumers: Sequence[str] = ("a",),
+) -> AsyncIterator[EventLog]:
+    log = EventLog(path, configured, clock or VirtualClock())
+    await log.open(consumers, "1.0")
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def read(log: EventLog, number: int, source: str = "air") -> Event:
+    return log.append(EventType.READING, source, {"t": number})
+
+
+def alarm(log: EventLog) -> Event:
+    return log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
+
+
+def in_file(path: Path) -> list[Event]:
+    store = EventStore(path)
+    store.open_reader()
+    try:
+        return store.read(None, 0, None, 1_000_000)
+    finally:
+        store.close()
+
+
+def told(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.type == EventType.LOG_DROPPED]
+
+
+def readings(events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.type == EventType.READING]
+
+
+async def used(log: EventLog) -> retention.Usage:
+    return await log._file.retain(retention.usage, log.path)
+
+
+# --- by age -------------------------------------------------------------------------------------------------------
+
+
+async def test_what_nobody_fetched_goes_when_it_is_older_than_max_age_and_is_counted(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock, ["a", "b"]) as log:
+        old = [read(log, 1), alarm(log), read(log, 2), read(log, 3)]
+        log.acknowledge("a", Lane.READINGS, 0, old[3].seq)
+        log.acknowledge("b", Lane.READINGS, 0, old[0].seq)
+        await log.commit()
+        clock.now += 2 * DAY
+        young = [read(log, 4), alarm(log)]
+        await log.commit()
+        await log.retain()
+        assert in_file(path) == [*old, *young], "nothing is too old yet"
+        clock.now += 1.5 * DAY
+        await log.retain()
+        await log.commit()
+        found = in_file(path)
+        (said,) = told(found)
+        assert found == [old[0], *young, said], "the first is delivered, so `retain` holds for it"
+        assert said.values == {"from": old[1].seq, "to": old[3].seq, "count": 3, "reason": "older than 3d"}
+        assert log.dropped == 3
+
+
+async def test_without_max_age_what_nobody_fetched_waits_for_ever(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, clock=clock) as log:
+        waiting = [read(log, 1), alarm(log)]
+        await log.commit()
+        clock.now += 3650 * DAY
+        await log.retain()
+        assert in_file(path) == waiting
+
+
+async def test_after_a_jump_of_the_clock_nothing_goes_by_age_for_an_hour(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, eventlog.Settings(max_age=Duration(10 * DAY)), clock) as log:
+        delivered, waiting = alarm(log), read(log, 1)
+        log.acknowledge("a", Lane.URGENT, 0, delivered.seq)
+        await log.commit()
+        clock.epoch += 3650 * DAY * 1_000_000
+        log.look_at_clock()
+        await log.commit()
+        clock.now += retaining.AFTER_JUMP - 1
+        await log.retain()
+        assert in_file(path)[:2] == [delivered, waiting]
+        clock.now += 1
+        await log.retain()
+        assert [event.type for event in in_file(path)] == [EventType.CLOCK_JUMPED]
+
+
+async def test_while_the_clock_is_not_set_nothing_goes_by_age(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, clock=clock) as log:
+        event = read(log, 1)
+        log.acknowledge("a", Lane.READINGS, 0, event.seq)
+        await log.commit()
+    later = VirtualClock(now=30 * DAY)
+    later.known = False
+    async with opened(path, clock=later) as log:
+        await log.retain()
+        assert in_file(path) == [event]
+        later.known = True
+        await log.retain()
+        assert in_file(path) == []
+
+
+@pytest.mark.parametrize("retain", [0, 7 * DAY])
+async def test_rejected_events_stay_readable_when_the_others_have_gone(tmp_path: Path, retain: float) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, eventlog.Settings(retain=Duration(retain)), clock) as log:
+        events = [read(log, number) for number in range(10)]
+        log.reject("a", events[4], "too large")
+        log.acknowledge("a", Lane.READINGS, 0, events[-1].seq)
+        await log.commit()
+        clock.now += 20 * DAY
+        await log.retain()
+        assert in_file(path) == [events[4]]
+        store = EventStore(path)
+        store.open_reader()
+        assert [(each.event, each.consumer, each.reason) for each in store.rejected()] == [
+            (events[4], "a", "too large")
+        ]
+        store.close()
+        clock.now += 11 * DAY  # now it is older than REJECTED_FOR
+        await log.retain()
+        await log.retain()  # what is forgotten goes with the next look
+        assert in_file(path) == []
+
+
+# --- by size ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["oldest", "newest", "thin"])
+async def test_a_full_file_keeps_its_bound_its_alarms_and_counts_each_reading_that_goes(
+    tmp_path: Path, policy: DropPolicy
+) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    bound = eventlog.Settings(max_size=Size(512 * KB), when_full=policy)
+    async with opened(path, bound, clock) as log:
+        alarms, appended = [], []
+        for _ in range(15):
+            alarms.append(alarm(log))
+            appended += [read(log, number) for number in range(2000)]
+            await log.commit()
+            await log.retain()
+            clock.now += 61  # what went is told once a minute
+        log._tell_losses(at_once=True)
+        await log.commit()
+        assert (await used(log)).used <= bound.max_size
+        found = in_file(path)
+        assert [event for event in found if event.type == EventType.ALARM_RAISED] == alarms
+        left = [event.seq for event in readings(found)]
+        gone = {event.seq for event in appended} - set(left)
+        assert len(gone) > 1000
+        assert len(left) > 4000
+        assert sum(int(event.values["count"] or 0) for event in told(found)) == log.dropped == len(gone)
+        spans = [(int(e.values["from"] or 0), int(e.values["to"] or 0)) for e in told(found)]
+        assert all(any(first <= seq <= last for first, last in spans) for seq in gone)
+        assert (min(first for first, _ in spans), max(last for _, last in spans)) == (min(gone), max(gone))
+    seqs = [event.seq for event in appended]
+    if policy == "oldest":
+        assert left == seqs[-len(left) :]
+    elif policy == "newest":
+        assert left[:4000] == seqs[:4000]
+    else:
+        assert max(second - first for first, second in itertools.pairwise(left)) < 100
+        assert (left[0] < 100, left[-1] > seqs[-1] - 100) == (True, True), "of all times something is left"
+
+
+async def test_thinning_leaves_a_slow_device_its_share(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    bound = eventlog.Settings(max_size=Size(512 * KB), when_full="thin")
+    async with opened(path, bound) as log:
+        slow = []
+        for number in range(30_000):
+            read(log, number)
+            if number % 3000 == 0:
+                slow.append(read(log, number, "tank"))
+        await log.commit()
+        await log.retain()
+        left = in_file(path)
+        assert len([event for event in left if event.source == "air"]) < 20_000
+        assert len([event for event in left if event.source == "tank"]) >= len(slow) / 4
+
+
+async def test_delivered_history_goes_before_anything_that_still_waits(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path, eventlog.Settings(max_size=Size(512 * KB))) as log:
+        delivered = [read(log, number) for number in range(20_000)]
+        log.acknowledge("a", Lane.READINGS, 0, delivered[-1].seq)
+        waiting = [read(log, number) for number in range(10_000)]
+        await log.commit()
+        await log.retain()
+        assert (await used(log)).used <= 512 * KB
+        found = in_file(path)
+        assert found[-len(waiting) :] == waiting
+        assert len(found) < 30_000
+        assert log.dropped == 0
+
+
+async def test_alarms_go_only_when_no_reading_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path, eventlog.Settings(max_size=Size(256 * KB))) as log:
+        for number in range(3000):
+            read(log, number)
+        alarms = [alarm(log) for _ in range(20_000)]
+        await log.commit()
+        await log.retain()
+        await log.commit()
+        found = in_file(path)
+        assert (await used(log)).used <= 256 * KB
+        assert readings(found) == []
+        left = [event for event in found if event.type == EventType.ALARM_RAISED]
+        assert left == alarms[-len(left) :]
+        assert sum(int(event.values["count"] or 0) for event in told(found)) == 23_000 - len(left)
+
+
+async def test_while_the_disk_is_nearly_full_the_file_does_not_grow_and_says_why_readings_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.db"
+    real = os.statvfs(tmp_path)
+    free = 0
+
+    def statvfs(_: object) -> os.statvfs_result:
+        fields = list(real)
+        fields[1], fields[4] = 4096, free // 4096  # f_frsize, f_bavail
+        return os.statvfs_result(fields)
+
+    async with opened(path) as log:
+        monkeypatch.setattr(retention.os, "statvfs", statvfs)
+        free = DEFAULTS.min_free
+        events = [read(log, number) for number in range(60_000)]
+        await log.commit()
+        await log.retain()
+        full = await used(log)
+        assert log.dropped == 0
+        assert full.size > retention.RESERVE, "or the bound would be the reserve"
+        free = DEFAULTS.min_free - 4096
+        for number in range(20_000):
+            read(log, number)
+            if number % 2000 == 0:
+                await log.commit()
+                await log.retain()
+        log._tell_losses(at_once=True)
+        await log.commit()
+        assert (await used(log)).size <= full.size + retention.RESERVE
+        found = in_file(path)
+        assert log.dropped > 0
+        assert {event.values["reason"] for event in told(found)} == {"less than 64MiB of the disk is free"}
+        assert readings(found)[0].seq > events[0].seq
+        dropped = log.dropped
+        free = DEFAULTS.min_free
+        await log.retain()
+        assert log.dropped == dropped, "with room on the disk it may grow again"
+
+
+async def test_after_a_large_backlog_the_file_shrinks(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, clock=clock) as log:
+        events = [log.append(EventType.READING, "air", {"text": "x" * 100_000}) for _ in range(200)]
+        await log.commit()
+        large = (await used(log)).size
+        assert large > retention.GIVE_BACK
+        log.acknowledge("a", Lane.READINGS, 0, events[-1].seq)
+        await log.commit()
+        clock.now += 8 * DAY
+        await log.retain()
+        assert path.stat().st_size < large // 4
+        event = read(log, 1)
+        await log.commit()
+    assert in_file(path) == [event]
+
+
+async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_stay(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    last: list[Event] = []
+    for _ in range(5):
+        async with opened(path, clock=clock) as log:
+            last.append(read(log, 1))
+            log.acknowledge("a", Lane.READINGS, 0, last[-1].seq)
+        clock.now += 3 * DAY
+    async with opened(path, clock=clock) as log:
+        await log.commit()
+        await log.retain()
+        found = in_file(path)
+        assert found == last[-2:], "the older ones have gone, and these are of the runs that they were of"
+        for table in ("runs", "clocks"):
+            firsts = await log._file.retain(
+                lambda db, name=table: db.execute(f"SELECT first_seq FROM {name} ORDER BY 1").fetchall()
+            )
+            assert firsts == [(last[-2].seq,), (last[-1].seq,), (log.first,)]
