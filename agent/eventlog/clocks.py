@@ -108,6 +108,21 @@ class Clocks:
         index = bisect.bisect_right(self._stretches, seq, key=attrgetter("first_seq")) - 1
         return self._stretches[index] if index >= 0 else None
 
+    def correction_of(self, seq: int) -> int:
+        """Return the microseconds to be added to the time of an event, as far as that is known."""
+        stretch = self.stretch_of(seq)
+        return (stretch.correction or 0) if stretch is not None else 0
+
+    def known_from(self, seq: int) -> int:
+        """Return the first sequence number, at or after one, that may be of an event whose time is known."""
+        index = bisect.bisect_right(self._stretches, seq, key=attrgetter("first_seq")) - 1
+        if index < 0:
+            return seq
+        for stretch in self._stretches[index:]:
+            if stretch.is_set or stretch.correction is not None:
+                return max(seq, stretch.first_seq)
+        return 2**62
+
     def mended(self, event: Event) -> Event:
         """Return an event with the time that it happened at, or marked where that is not known."""
         if event.seq > self.unset_upto:

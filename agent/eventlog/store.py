@@ -341,14 +341,16 @@ class EventStore:
 
     def since(self, time: int) -> int:
         """Return the sequence number after which events happened at or after a wall time, in microseconds."""
-        # By bisection: time rises with seq but for corrections of the clock, and no index on time wears the card.
+        # By bisection: time rises with seq but for jumps of the clock, and no index on time wears the card. Events whose
+        # time is not known go with what followed them.
         low, high = self.db.execute("SELECT ifnull(min(seq), 1), ifnull(max(seq), 0) FROM events").fetchone()
         while low <= high:
             middle = (low + high) // 2
             row = self.db.execute(
-                "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq LIMIT 1", (middle,)
+                "SELECT seq, time FROM events WHERE seq >= ? ORDER BY seq LIMIT 1",
+                (self.clocks.known_from(middle),),
             ).fetchone()
-            if row is None or row[1] >= time:
+            if row is None or row[1] + self.clocks.correction_of(row[0]) >= time:
                 high = middle - 1
             else:
                 low = row[0] + 1
