@@ -213,8 +213,10 @@ class Courier:
 
     async def drained(self) -> None:
         """Wait until everything in the log is delivered."""
-        while self._in_flight or await self._log.waiting(self.name):
-            self._landed.clear()
+        while True:
+            self._landed.clear()  # before looking, for what lands while the file is counted
+            if not self._in_flight and not await self._log.waiting(self.name):
+                return
             await self._landed.wait()
 
     # --- replays ------------------------------------------------------------------------------------------------------
@@ -380,6 +382,7 @@ class Courier:
             return
         if leg.lane is not None:
             self._log.acknowledge(self.name, leg.lane, leg.landed, leg.upto)
+            self._landed.set()
         elif self.replay is not None and self.replay.leg is leg:
             self.replay.landed = leg.upto
         leg.landed = leg.upto
