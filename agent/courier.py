@@ -341,8 +341,11 @@ class Courier:
     def _send_later(self, wait: float) -> None:
         """Send again when the rate allows it."""
         loop = asyncio.get_running_loop()
-        if self._later is None or self._later.cancelled() or self._later.when() <= loop.time():
-            self._later = loop.call_later(wait, self._call)
+        if self._later is not None:
+            if loop.time() < self._later.when() <= loop.time() + wait and not self._later.cancelled():
+                return
+            self._later.cancel()
+        self._later = loop.call_later(wait, self._call)
 
     def _land(self, leg: Leg, done: asyncio.Future[None]) -> None:
         """Move the cursor over all that is acknowledged without a gap."""
