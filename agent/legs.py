@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from agent.events import Delivery
+from agent.events import Delivery, Lane
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
     from agent.eventlog import EventLog
-    from agent.events import Event, Lane
+    from agent.events import Event
 
 CHUNK: Final = 500
 """Events read from the file at once."""
@@ -64,7 +64,9 @@ class Leg:
 
     @property
     def is_paced(self) -> bool:
-        """Whether a rate limit holds for it."""
+        """Whether a rate limit holds for it: alarms that waited must not keep new ones waiting."""
+        if self.lane is Lane.URGENT:
+            return False
         return self.delivery is not Delivery.LIVE
 
     @property
