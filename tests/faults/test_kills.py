@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.chances import rounds
 from support.configurations import ALARM, gateway, mqtt, scale
-from support.ledger import Ledger
+from support.ledger import SLACK, Ledger
 from support.waiting import ticks, until
 
 from agent.events import EventType
@@ -29,8 +29,7 @@ def live(agent: Agent, counting: CountingScale, chance: random.Random) -> None:
     else:
         agent.start_and_wait()
         counting.write()  # an alarm that may still be active from before ends here
-        during = chance.uniform(5, 7) if chance.random() < 0.1 else chance.uniform(0, 1.5)
-        counting.weigh(chance, during)
+        counting.weigh(chance, during=chance.uniform(0, 1.5))
     agent.kill()
 
 
@@ -65,6 +64,28 @@ def test_whatever_the_broker_does(site: Site, chance: random.Random, commit: flo
     counting.write(20)
     counting.write_heavy()
     agent.wait_delivered("site", timeout=60)
+    ledger.wait_balanced(subscriber)
+
+
+def test_what_is_older_than_the_last_second_is_never_lost(site: Site, chance: random.Random) -> None:
+    broker = site.broker()
+    gate = site.gate(broker.port)
+    gate.shut()
+    subscriber = site.subscriber(broker.port)
+    counting = site.counting_scale()
+    agent = site.agent(gateway({"scale": scale(counting.instrument)}, {"site": mqtt(gate.port)}))
+    ledger = Ledger(counting)
+
+    for _ in range(rounds(1, 10)):
+        agent.start_and_wait()
+        for _ in ticks(every=0.01, during=chance.uniform(3, 5) + 1 + SLACK):
+            counting.write(5)  # and no alarm, which would bring all readings to the disk with it
+        agent.kill()
+        ledger.killed(agent)
+        counting.replug()
+    gate.open()
+    agent.start()
+
     ledger.wait_balanced(subscriber)
 
 
