@@ -262,7 +262,7 @@ async def test_while_the_disk_is_nearly_full_the_file_does_not_grow_and_says_why
         return os.statvfs_result(fields)
 
     async with opened(path) as log:
-        monkeypatch.setattr(retention.os, "statvfs", statvfs)
+        monkeypatch.setattr("agent.eventlog.retention.os.statvfs", statvfs)
         free = DEFAULTS.min_free
         events = [read(log, number) for number in range(60_000)]
         await log.commit()

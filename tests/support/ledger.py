@@ -62,6 +62,16 @@ class Kill(NamedTuple):
     cursors: Mapping[tuple[str, Lane], int]
 
 
+def is_same(one: Event, other: Event) -> bool:
+    """Whether two are the same event; the time of one from before the clock was set may be known by the other."""
+    if not (one.clock_unset or other.clock_unset):
+        return one == other
+    first, second = (
+        msgspec.structs.replace(each, time=0, recorded=None, clock_unset=False) for each in (one, other)
+    )
+    return first == second
+
+
 class Ledger:
     """Compares what arrived with what was produced and committed.
 
@@ -96,7 +106,7 @@ class Ledger:
         ]
         for event_id, event in there.items():
             known = self._committed.setdefault(event_id, event)
-            if known != event:
+            if not is_same(known, event):
                 self._spoiled.append(f"changed: {known} is {event} in the file now")
         run = max((event.run for event in committed), default=0)
         self._kills.append(Kill(at, run, dict(cursors)))
@@ -154,7 +164,7 @@ class Ledger:
         lines: dict[int, str] = {}
         for event in (arrival.event for arrival in came):
             first = known.setdefault(event.id, event)
-            if first != event:
+            if not is_same(first, event):
                 yield f"changed: {first} arrived as {event}"
             if event.type != EventType.READING or event.source != SCALE:
                 continue
