@@ -155,6 +155,7 @@ class Courier:
                 stop_listening()
                 if self._later is not None:
                     self._later.cancel()
+                    self._later = None
             if lost is not None:
                 self._notice_stuck()
                 raise lost
@@ -342,10 +343,14 @@ class Courier:
         """Send again when the rate allows it."""
         loop = asyncio.get_running_loop()
         if self._later is not None:
-            if loop.time() < self._later.when() <= loop.time() + wait and not self._later.cancelled():
+            if self._later.when() <= loop.time() + wait:
                 return
             self._later.cancel()
-        self._later = loop.call_later(wait, self._call)
+        self._later = loop.call_later(wait, self._on_later)
+
+    def _on_later(self) -> None:
+        self._later = None
+        self._call()
 
     def _land(self, leg: Leg, done: asyncio.Future[None]) -> None:
         """Move the cursor over all that is acknowledged without a gap."""
