@@ -86,7 +86,9 @@ class Leg:
 
     @property
     def _base(self) -> int:
-        return self._log.written_upto if self.lane is None else self._log.base(self.lane)
+        if self.lane is None:  # a replay reads all of its stretch in turn, as far as there is anything
+            return self._log.last if self.upto is None else self.upto
+        return self._log.base(self.lane)
 
     @property
     def _read_upto(self) -> int:
