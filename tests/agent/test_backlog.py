@@ -124,7 +124,7 @@ async def test_with_live_first_what_happens_now_overtakes_and_the_backlog_follow
     async with opened(tmp_path, LIVE_FIRST, window=BATCH) as it:
         it.far.automatic = False
         async with running(it):
-            live = []
+            live: list[Event] = []
             while len(it.far.acknowledged) < 3000 + len(live):
                 if len(it.far.acknowledged) < 1500:
                     live += it.append(1)
