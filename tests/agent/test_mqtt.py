@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from support.waiting import eventually
 
-from agent import registry
+from agent import contracts, registry
+from agent.clock import Clock
 from agent.contracts import Gateway
 from agent.encodings import cloudevents
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected, Rejected
-from agent.events import Event, EventType, Quality
+from agent.events import Delivery, Event, EventType, Quality
 from agent.forwarders._tls import Tls
 from agent.forwarders._topics import Topics
 from agent.forwarders.mqtt import Forwarder, Settings
@@ -380,6 +381,150 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         Tls(certificate="c")
     with pytest.raises(ValueError, match="keepalive expects 5s to 18h"):
         Settings(host="h", keepalive=Duration(1))
+
+
+# --- a backlog --------------------------------------------------------------------------------------------------------
+
+
+def named(seq: int, source: str = "air", **values: Any) -> Event:
+    return Event(3, seq, EventType.READING, source, seq, values or {"n": seq})
+
+
+@pytest.mark.parametrize("kind", ["json", "cloudevents"])
+async def test_joined_events_come_as_one_array_a_topic_in_order_and_as_large_as_the_broker_takes(
+    site: Site, kind: str
+) -> None:
+    broker = site.mosquitto(options={"max_packet_size": 2000})
+    subscriber = site.subscriber(broker.port)
+    encoding: Any = plain_json.Encoding(plain_json.Settings(), GATEWAY)
+    if kind == "cloudevents":
+        encoding = cloudevents.Encoding(cloudevents.Settings(), GATEWAY)
+    batch = [named(seq, "air" if seq % 3 else "door", n=seq, text="x" * (seq % 100)) for seq in range(1, 400)]
+    async with connected(broker.port, encoding=encoding, expire=Duration(60)) as forwarder:
+        await forwarder.send(batch, Delivery.HISTORICAL, joined=True)
+        messages = await arrived(subscriber, 2)
+        total = 0
+
+        def all_there() -> bool:
+            nonlocal total, messages
+            messages = [each for each in list(subscriber.received) if not each.topic.endswith("/status")]
+            total = sum(len(msgspec.json.decode(each.payload)) for each in messages)
+            return total >= len(batch)
+
+        await eventually(all_there, "every event")
+    assert total == len(batch)
+    for source in ("air", "door"):
+        on_topic = [each for each in messages if each.topic == f"gatepost/g/{source}"]
+        parts = [
+            part for each in on_topic for part in msgspec.json.decode(each.payload, type=list[msgspec.Raw])
+        ]
+        found = [encoding.decode(contracts.Message(bytes(part), "")) for part in parts]
+        assert found == [event for event in batch if event.source == source]
+        assert all(b'"delivery":"historical"' in part for part in map(bytes, parts))
+        assert all(len(each.payload) > 1500 for each in on_topic[:-1]), "none is sent half empty"
+    assert all(len(each.payload) < 2000 for each in messages)
+    assert not any(each.retain for each in messages)
+    expected = None if kind == "json" else "application/cloudevents-batch+json"
+    assert {each.content_type for each in messages} == {expected}
+
+
+async def test_one_joined_event_that_is_too_large_is_rejected_alone(site: Site) -> None:
+    broker = site.mosquitto(options={"max_packet_size": 1000})
+    subscriber = site.subscriber(broker.port)
+    batch = [named(1), named(2, text="x" * 2000), named(3)]
+    async with connected(broker.port) as forwarder:
+        with pytest.raises(Rejected) as caught:
+            await forwarder.send(batch, Delivery.HISTORICAL, joined=True)
+        assert caught.value.seqs == (2,)
+        messages = await arrived(subscriber, 2)
+    found = [event["values"] for each in messages for event in msgspec.json.decode(each.payload)]
+    assert found == [{"n": 1}, {"n": 3}]
+
+
+async def test_only_readings_expire_and_sooner_the_older_they_are(site: Site) -> None:
+    broker = site.mosquitto()
+    subscriber = site.subscriber(broker.port)
+    now = Clock().wall()
+    young = Event(3, 1, EventType.READING, "air", now, {"n": 1})
+    old = Event(3, 2, EventType.READING, "air", now - 3000 * 1_000_000, {"n": 2})
+    older = Event(3, 3, EventType.READING, "air", now - 9000 * 1_000_000, {"n": 3})
+    alarm = Event(3, 4, EventType.ALARM_RAISED, "hot", now - 9000 * 1_000_000, {"severity": "major"})
+    down = Event(3, 5, EventType.DEVICE_DOWN, "air", now - 9000 * 1_000_000, {"reason": "r"})
+    async with connected(broker.port, expire=Duration(3600)) as forwarder:
+        await forwarder.send([young, old, older, alarm, down])
+        messages = await arrived(subscriber, 5)
+    first, second, third, *others = [message.expiry for message in messages]
+    assert first is not None
+    assert second is not None
+    assert 3500 <= first <= 3600
+    assert 500 <= second <= 600
+    assert third == 1
+    assert others == [None, None]
+
+
+async def test_what_waited_has_a_topic_of_its_own_where_one_is_given(site: Site) -> None:
+    broker = site.mosquitto()
+    subscriber = site.subscriber(broker.port)
+    topics = Topics(historical="{gateway}/old/{source}")
+    alarm = Event(3, 4, EventType.ALARM_RAISED, "hot", 0, {"severity": "major"})
+    async with connected(broker.port, topics=topics) as forwarder:
+        await forwarder.send([reading(1)])
+        await forwarder.send([reading(2), alarm], Delivery.HISTORICAL)
+        await forwarder.send([reading(3)], Delivery.REPLAYED)
+        await forwarder.send([reading(5)])
+        messages = await arrived(subscriber, 5)
+    assert [(each.topic, each.body.get("delivery")) for each in messages] == [
+        ("gatepost/g/air", None),
+        ("g/old/air", "historical"),
+        ("gatepost/g/alarm/hot", "historical"),
+        ("g/old/air", "replayed"),
+        ("gatepost/g/air", None),
+    ]
+
+
+def _state(seq: int, kind: str = EventType.ALARM_RAISED) -> Event:
+    return Event(3, seq, kind, "hot", seq, {"severity": "major"})
+
+
+async def test_the_broker_never_keeps_an_alarm_state_that_a_newer_one_has_replaced(site: Site) -> None:
+    broker = site.mosquitto()
+    subscriber = site.subscriber(broker.port)
+    encoding = plain_json.Encoding(plain_json.Settings(), GATEWAY)
+    forwarder = Forwarder(Settings(host="127.0.0.1", port=broker.port), GATEWAY, encoding)
+
+    async def kept() -> list[str]:
+        late = await asyncio.to_thread(site.subscriber, broker.port)
+        return [message.body["id"] for message in await arrived(late, 1)]
+
+    async with asyncio.timeout(4 * DEADLINE):
+        try:
+            await forwarder.connect([])
+            await forwarder.send([_state(1), _state(2, EventType.ALARM_CLEARED)])
+            assert await kept() == ["3-2"]
+            await forwarder.close()
+            await forwarder.connect([_state(2, EventType.ALARM_CLEARED)])
+            await forwarder.send([_state(1)], Delivery.HISTORICAL)  # it was not acknowledged before
+            assert await kept() == ["3-2"]
+            await forwarder.send([_state(2, EventType.ALARM_CLEARED)], Delivery.HISTORICAL)
+            await forwarder.send([_state(1)], Delivery.REPLAYED)
+            await forwarder.send([_state(9)], Delivery.REPLAYED)
+            assert await kept() == ["3-2"], "and what is replayed is kept least of all"
+            await forwarder.send([_state(7)])
+            assert await kept() == ["3-7"]
+        finally:
+            await forwarder.close()
+    ids = [each.body["id"] for each in await arrived(subscriber, 8)]
+    assert ids == ["3-1", "3-2", "3-2", "3-1", "3-2", "3-1", "3-9", "3-7"], "all the same, all arrive"
+
+
+async def test_a_state_that_was_replayed_first_is_kept_when_it_is_sent_for_real(site: Site) -> None:
+    broker = site.mosquitto()
+    async with connected(broker.port) as forwarder:
+        await forwarder.send([_state(5)], Delivery.REPLAYED)
+        await forwarder.send([_state(5)])
+        late = await asyncio.to_thread(site.subscriber, broker.port)
+        (message,) = await arrived(late, 1)
+        assert (message.retain, message.body["id"]) == (True, "3-5")
 
 
 # --- the connection ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class Received(NamedTuple):
         repeated: Whether the broker says that it may have sent us this one before.
         content_type: As MQTT 5 says it; None where it does not.
         attributes: The user properties of MQTT 5.
+        expiry: Seconds for which the broker would have kept it, as MQTT 5 says it; None where it does not.
     """
 
     topic: str
@@ -36,6 +37,7 @@ class Received(NamedTuple):
     repeated: bool
     content_type: str | None
     attributes: dict[str, str]
+    expiry: int | None = None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -129,6 +131,7 @@ class Subscriber:
                 message.dup,
                 getattr(said, "ContentType", None),
                 dict(getattr(said, "UserProperty", [])),
+                getattr(said, "MessageExpiryInterval", None),
             )
         )
 
