@@ -322,13 +322,15 @@ class Courier:
             if allowed <= 0:
                 self._send_later(allowance.wait)
                 return
-            batch = leg.take(min(allowed, max(join, BATCH) if join else min(room, BATCH)))
+            single = min(allowed, room, BATCH)
+            # A message of many is as full as if there were no rate; the next one waits for it all the longer.
+            batch = leg.take(max(join, BATCH) if join else single)
             if not batch:
                 return
             joined = join is not None and len(batch) >= min(join, BATCH)
             if joined and len(leg.flights) >= JOINED:
                 break
-            batch = batch[:join] if joined else batch[: min(room, BATCH)]
+            batch = batch[: join if joined else single]
             weight = len({(event.type, event.source) for event in batch}) if joined else len(batch)
             flight = Flight(leg.sent, batch, weight, self._forwarder.send(batch, leg.delivery, joined=joined))
             leg.took(batch)

@@ -278,6 +278,18 @@ async def test_a_small_batch_is_full_in_each_message_and_few_are_in_flight(tmp_p
         assert it.far.sent == old
 
 
+async def test_messages_are_as_full_with_a_rate_and_go_no_faster_than_it(tmp_path: Path) -> None:
+    old = await backlog_of(tmp_path, 300)
+    async with opened(tmp_path, Settings(rate=200, batch=50)) as it:
+        began = time.monotonic()
+        async with running(it):
+            await delivered(it, 300)
+        assert it.far.joined == [50] * 6
+        assert it.far.sent == old
+        # Before the last message 250 had gone, of which 20 were saved up (BURST).
+        assert time.monotonic() - began >= (250 - 20) / 200
+
+
 # --- once more ----------------------------------------------------------------------------------------------------
 
 
