@@ -291,7 +291,8 @@ class Forwarder(contracts.Forwarder[Settings]):
         """Return for how many seconds more the broker is to keep a reading for who is not connected."""
         if self.settings.expire is None or event.type != EventType.READING:
             return None
-        return max(1, math.ceil(self.settings.expire - max(0, now - event.time) / 1e6))
+        age = 0 if event.clock_unset else max(0, now - event.time)
+        return max(1, math.ceil(self.settings.expire - age / 1e6))
 
     def _say_status(self, state: str) -> Batch:
         """Publish our status, in a batch of its own."""

@@ -450,16 +450,18 @@ async def test_only_readings_expire_and_sooner_the_older_they_are(site: Site) ->
     older = Event(3, 3, EventType.READING, "air", now - 9000 * 1_000_000, {"n": 3})
     alarm = Event(3, 4, EventType.ALARM_RAISED, "hot", now - 9000 * 1_000_000, {"severity": "major"})
     down = Event(3, 5, EventType.DEVICE_DOWN, "air", now - 9000 * 1_000_000, {"reason": "r"})
+    dark = Event(3, 6, EventType.READING, "air", 0, {"n": 6}, clock_unset=True)
     async with connected(broker.port, expire=Duration(3600)) as forwarder:
-        await forwarder.send([young, old, older, alarm, down])
-        messages = await arrived(subscriber, 5)
-    first, second, third, *others = [message.expiry for message in messages]
+        await forwarder.send([young, old, older, alarm, down, dark])
+        messages = await arrived(subscriber, 6)
+    first, second, third, *others, last = [message.expiry for message in messages]
     assert first is not None
     assert second is not None
     assert 3500 <= first <= 3600
     assert 500 <= second <= 600
     assert third == 1
     assert others == [None, None]
+    assert last == 3600, "nobody knows how old it is"
 
 
 async def test_what_waited_has_a_topic_of_its_own_where_one_is_given(site: Site) -> None:
