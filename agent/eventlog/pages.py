@@ -91,7 +91,7 @@ class PageReader:
             if wal.page_size == size:
                 yield from self._frames(decoder, wal, wal.trusted, wal.end, of_main)
             for index, page in enumerate(main.pieces(0, size)):
-                yield from self._rows(decoder, page, 0 if index else 100, of_main)
+                yield from self._rows(decoder, page, index + 1, of_main)
             if wal.page_size == size:
                 yield from self._frames(decoder, wal, 0, wal.trusted, of_main)
 
@@ -111,22 +111,26 @@ class PageReader:
             def current(wanted: int, latest: dict[int, int] = latest) -> bytes:
                 return wal.page(latest[wanted]) if wanted in latest else of_main(wanted)
 
-            yield from self._rows(decoder, page, 100 if number == 1 else 0, current)
+            yield from self._rows(decoder, page, number, current)
 
     def _rows(
-        self, decoder: Decoder, page: bytes, at: int, overflow: Callable[[int], bytes]
+        self, decoder: Decoder, page: bytes, number: int, overflow: Callable[[int], bytes]
     ) -> Iterator[list[Record]]:
         self.read += 1
-        rows = decoder.rows(page, at, overflow)
+        rows = decoder.rows(page, 100 if number == 1 else 0, overflow)
         self.cells += decoder.bad
         if rows:
             yield rows
         elif rows is None:
             # An overflow page or one of the free list begins with a page's number, which is never that large.
-            if not page or page[0]:
+            if not page or (page[0] and not self._is_map(page, number)):
                 self.senseless += 1
             elif page.count(0) == len(page):
                 self.blank += 1
+
+    def _is_map(self, page: bytes, number: int) -> bool:
+        """Whether it is a pointer map: of an auto-vacuum file the second page, and one after all that it tells of."""
+        return page[0] in range(1, 6) and (number - 2) % (self.page_size // 5 + 1) == 0
 
 
 class _File:

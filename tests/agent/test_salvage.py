@@ -370,8 +370,10 @@ def test_bytes_changed_anywhere_never_raise_and_cost_only_what_they_hit(
 def rows_in(path: Path, table: str, rows: Iterable[tuple[Any, ...]]) -> Salvage:
     """Salvage a log to which rows were added behind its back."""
     with closing(sqlite3.connect(path)) as db:
+        columns = len(db.execute(f"PRAGMA table_info({table})").fetchall())
         for row in rows:
-            db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * len(row))})", row)
+            whole = (*row, *[None] * (columns - len(row)))  # what is not said is not there
+            db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({','.join('?' * columns)})", whole)
         db.commit()
     return salvage(path)
 
