@@ -10,6 +10,7 @@ import pytest
 from agent import eventlog
 from agent.clock import VirtualClock
 from agent.eventlog import EventLog, EventStore, schema
+from agent.eventlog.salvage import salvage
 from agent.events import Event, EventType, Lane, Quality
 
 if TYPE_CHECKING:
@@ -177,6 +178,18 @@ def test_a_process_that_is_killed_in_the_midst_of_a_migration_leaves_version_1(r
     db.close()
     assert copy.with_name("copy.db-wal").stat().st_size > 100_000
     assert contents(copy) == before
+
+
+def test_rows_of_version_1_are_salvaged_before_and_after_the_migration(released: Path) -> None:
+    for _ in range(2):
+        found = salvage(released)
+        events = [row for batch in found.events() for row in batch]
+        assert [row[0] for row in events] == [1, 2, 3, 4, 5]
+        assert {row[5] for row in events} == {None}
+        assert (found.counts["cursors"], found.counts["states"], found.senseless_pages) == (4, 1, 0)
+        store = EventStore(released)
+        store.open_writer()
+        store.close()
 
 
 def test_a_new_file_and_a_migrated_one_have_the_same_tables(released: Path, tmp_path: Path) -> None:
