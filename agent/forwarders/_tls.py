@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import ssl
+from typing import Final
 
 from agent import contracts
+from agent.clock import Clock, iso
 from agent.errors import Disconnected
+
+_UNKNOWN_AUTHORITY: Final = "tls.ca must hold the certificate of the authority that has signed the broker's"
+_CHECK: Final = {
+    9: "it is not valid yet, or our clock is wrong: it says {now} UTC",
+    10: "it must be renewed at the broker, or our clock is wrong: it says {now} UTC",
+    18: "it is signed by itself: name it as tls.ca to trust it",
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    62: "host must be a name that stands in the broker's certificate",
+    64: "host must be an address that stands in the broker's certificate",
+}
+"""By the code of X509_verify_cert_error(3), what to do about it."""
 
 
 class Tls(contracts.Settings, frozen=True):
@@ -58,7 +73,12 @@ def explain(error: Exception, where: str) -> str:
         where: The far side, such as `the broker site:8883`.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"{where} shows a certificate that is not trusted: {error.verify_message}; check tls.ca, host and the clock"
+        what = _CHECK.get(error.verify_code, "check tls.ca, host and the clock")
+        what = what.format(now=iso(Clock().wall())[:16])
+        return f"{where} shows a certificate that is not trusted: {error.verify_message}; {what}"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        said = (error.reason or "").rpartition("ALERT_")[2].replace("_", " ").lower()
+        return f"{where} refuses us: {said}; it is about our certificate, where we show one (tls.certificate)"
     if isinstance(error, ssl.SSLError):
         return f"TLS with {where} failed: {error.reason or error}; is it a TLS port, and does it want our certificate?"
     if isinstance(error, ConnectionRefusedError):

@@ -653,6 +653,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("deliver"), st.integers(1, 40)),
         st.tuples(st.just("crash"), st.just(0)),
         st.tuples(st.just("restart"), st.just(0)),
+        st.tuples(st.just("retain"), st.integers(0, 8 * 86_400)),
     ),
     max_size=25,
 )
@@ -666,7 +667,8 @@ def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
     path = tmp_path_factory.mktemp("log") / "events.db"
 
     async def play() -> None:
-        log = EventLog(path, configured, VirtualClock())
+        clock = VirtualClock()
+        log = EventLog(path, configured, clock)
         await log.open(["a"], "1.0")
         number = 0
         committed: list[int] = []  # what must arrive
@@ -693,15 +695,18 @@ def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
                         received += [int(event.values["temperature"] or 0) for event in batch]
                         log.acknowledge("a", Lane.READINGS, 0, batch[-1].seq)
                         count -= len(batch)
+                case "retain":
+                    clock.now += amount
+                    await log.retain()
                 case "crash":
                     await crash(log)
                     volatile = []
-                    log = EventLog(path, configured, VirtualClock())
+                    log = EventLog(path, configured, clock)
                     await log.open(["a"], "1.0")
                 case "restart":
                     await log.close()
                     committed, volatile = committed + volatile, []
-                    log = EventLog(path, configured, VirtualClock())
+                    log = EventLog(path, configured, clock)
                     await log.open(["a"], "1.0")
         await log.close()
         assert set(committed) <= set(received)
