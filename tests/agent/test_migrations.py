@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -71,11 +72,14 @@ EVENTS = [
 def released(tmp_path: Path) -> Path:
     """A file as the release that knew schema 1 left it, which had no auto-vacuum, after a power cut."""
     path = tmp_path / "events.db"
-    db = sqlite3.connect(path, isolation_level=None)
+    running = tmp_path / "running.db"
+    db = sqlite3.connect(running, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.executescript(
         f"BEGIN; PRAGMA application_id = {0x67617465}; {VERSION_1} PRAGMA user_version = 1; COMMIT; BEGIN; {CONTENTS} COMMIT"
     )
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{running}{suffix}", f"{path}{suffix}")
     db.close()
     return path
 
@@ -127,7 +131,8 @@ async def test_a_file_of_version_1_is_taken_over_with_all_that_is_in_it(released
 
 
 def test_a_file_of_version_1_is_read_without_being_changed(released: Path) -> None:
-    before, listed = released.read_bytes(), contents(released)
+    listed = contents(released)
+    before = released.read_bytes()
     store = EventStore(released)
     store.open_reader()
     assert store.read(None, 0, None, 100) == EVENTS

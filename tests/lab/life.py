@@ -25,6 +25,7 @@ STORE: Final = "/opt/gatepost/lib/python3.11/site-packages/agent/eventlog/store.
 LOG: Final = "events-simulated.db"
 PORT: Final = 1883
 DISK_MB: Final = 96
+START: Final = "systemctl start gatepost || { journalctl -u gatepost -n 40 --no-pager -o cat >&2; false; }"
 PATIENCE: Final = 600.0
 """Seconds for what the emulated machine has to do."""
 
@@ -156,7 +157,7 @@ class Life:
             machine.run(f"sed -i 's/synchronous = FULL/{off}/' {STORE} && grep -q '{off}' {STORE}")
         machine.run(f"systemctl start var-lib-gatepost.mount && mountpoint -q {STATE}")
         machine.network(up=reachable)
-        machine.run("systemctl start gatepost", timeout=PATIENCE)
+        machine.run(START, timeout=PATIENCE)
         observer = (
             f"/usr/bin/python3 /root/observer.py {STATE}/{LOG} /dev/virtio-ports/ledger {self.log.last}"
         )
