@@ -32,7 +32,7 @@ AIM_SENT: Final = 5.0
 AIM_COMMITTED: Final = 25.0
 """Milliseconds, for 99 of 100 alarms without a backlog."""
 AIM_PAST: Final = 25.0
-"""Milliseconds past a backlog, to either: several seconds of readings wait before it."""
+"""Milliseconds past a backlog, to either, where seconds of readings wait before it. Set after a first look (8.5, 14.8)."""
 
 
 class Run(NamedTuple):
