@@ -514,7 +514,8 @@ class EventLog:
             try:
                 if keep or cursors_moved or taken.has_facts:
                     self._committing_since = self._clock.monotonic()
-                    at, ahead = dict(self._cursors.at), {k: tuple(v) for k, v in self._cursors.ahead.items()}
+                    at = dict(self._cursors.at) if cursors_moved else {}  # else a page for nothing
+                    ahead = {key: tuple(stretches) for key, stretches in self._cursors.ahead.items()}
                     group = Group(keep, at, ahead, taken.states, self._units, taken.rejections, taken.clocks)
                     self._retaining.on_usage(await self._file.write(group))
             except BaseException:
