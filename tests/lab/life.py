@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Trial:
         integrity: What SQLite says of the file.
         file_system: What e2fsck(8) says of the disk.
         behind: Seconds by which the newest reading on the disk is older than the cut.
+        gap: The longest time between two readings of this life on the disk, in seconds: whether sensing stood still.
     """
 
     plan: Plan
@@ -104,6 +106,7 @@ class Trial:
     integrity: str
     file_system: str
     behind: float
+    gap: float
 
     @property
     def kept_promise(self) -> bool:
@@ -190,6 +193,7 @@ class Life:
 
     def trial(self, plan: Plan) -> Trial:
         """Live for a while, be cut, and see what is missing."""
+        last = self.log.last
         before, received_before = set(self.book.promised), len(self._subscriber.received)
         self.begin(configuration(plan.commit, period=plan.period), reachable=plan.reachable, cache=plan.cache)
         self.until_lived(plan.seconds)
@@ -199,12 +203,13 @@ class Life:
                 self.book.promised.setdefault(arrival.entry.seq, arrival.entry)
         new = [entry for seq, entry in self.book.promised.items() if seq not in before]
         urgent = sum(entry.urgent for entry in new)
-        newest = max((entry.time for entry in self.log.entries.values() if not entry.urgent), default=0)
+        times = [one.time for seq, one in sorted(self.log.entries.items()) if seq > last and not one.urgent]
+        gap = max((after - earlier for earlier, after in itertools.pairwise(times)), default=0) / 1e6
         loss = ledger.lost(self.book.promised, self.log.entries)
         # What is missing is told once.
         self.book.promised = {seq: one for seq, one in self.book.promised.items() if seq in self.log.entries}
-        behind = (self.book.now - newest) / 1e6
-        return Trial(plan, urgent, len(new) - urgent, loss, self.log.integrity, file_system, behind)
+        behind = (self.book.now - max(times, default=0)) / 1e6
+        return Trial(plan, urgent, len(new) - urgent, loss, self.log.integrity, file_system, behind, gap)
 
     def deliver(self) -> list[str]:
         """Boot a last time, let everything be delivered, end cleanly, and return which promises were broken."""

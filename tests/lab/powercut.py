@@ -76,8 +76,10 @@ class Bench:
 def live_trials(bench: Bench, count: int) -> bool:
     """Cut one gateway's power so often; print a line for each, and return whether all promises were kept."""
     life = bench.life(ledger.Ledger())
-    put("| cut | lived s | alarms | readings | alarms lost | readings lost | log | disk | newest reading s |")
-    put("|---|--:|--:|--:|--:|--:|---|---|--:|")
+    put(
+        "| cut | lived s | alarms | readings | alarms lost | readings lost | log | disk | newest reading s | gap s |"
+    )
+    put("|---|--:|--:|--:|--:|--:|---|---|--:|--:|")
     trials = []
     try:
         for number in range(count):
@@ -86,7 +88,7 @@ def live_trials(bench: Bench, count: int) -> bool:
             trials.append(one)
             put(
                 f"| {one.plan} | {one.plan.seconds:.1f} | {one.urgent} | {one.readings} | {one.loss.urgent} | "
-                f"{one.loss.readings} | {one.integrity} | {one.file_system} | {one.behind:.2f} |"
+                f"{one.loss.readings} | {one.integrity} | {one.file_system} | {one.behind:.2f} | {one.gap:.2f} |"
             )
         put(
             f"{len(trials)} cuts: {sum(one.urgent for one in trials)} alarms and {sum(one.readings for one in trials)} "
