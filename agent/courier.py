@@ -20,7 +20,7 @@ import msgspec
 from agent import contracts
 from agent.errors import Disconnected, GatepostError, Rejected
 from agent.events import Delivery, Lane
-from agent.legs import Allowance, Flight, Leg
+from agent.legs import Allowance, Flight, Leg, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,29 +63,6 @@ class Settings(contracts.Settings, frozen=True):
     backlog: Literal["in_order", "live_first"] = "in_order"
     rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
     batch: Annotated[int, msgspec.Meta(ge=2, le=10_000)] | None = None
-
-
-class Replay:
-    """A stretch of the log that is sent once more.
-
-    Attributes:
-        upto: Its last sequence number.
-        landed: Up to which sequence number it is acknowledged.
-        acknowledged: How many events are.
-        leg: What is on its way over the present connection; None while there is none.
-    """
-
-    def __init__(self, after: int, upto: int, rate: float | None) -> None:
-        self.upto = upto
-        self.landed = after
-        self.acknowledged = 0
-        self.leg: Leg | None = None
-        self.allowance = Allowance(rate)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all of it is acknowledged."""
-        return self.landed >= self.upto
 
 
 class Courier:

@@ -164,3 +164,26 @@ class Allowance:
     def wait(self) -> float:
         """Seconds until the next event may go."""
         return 0.0 if self.rate is None else max(0.0, (1.0 - self._saved) / self.rate)
+
+
+class Replay:
+    """A stretch of the log that is sent once more.
+
+    Attributes:
+        upto: Its last sequence number.
+        landed: Up to which sequence number it is acknowledged.
+        acknowledged: How many events are.
+        leg: What is on its way over the present connection; None while there is none.
+    """
+
+    def __init__(self, after: int, upto: int, rate: float | None) -> None:
+        self.upto = upto
+        self.landed = after
+        self.acknowledged = 0
+        self.leg: Leg | None = None
+        self.allowance = Allowance(rate)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all of it is acknowledged."""
+        return self.landed >= self.upto
