@@ -18,7 +18,8 @@ missing=$(for tool in qemu-system-x86_64 qemu-img mmdebstrap mkfs.ext4 debugfs c
 [ -x "$PYTHON" ] || fail "no $PYTHON: run this as 'make powercut', or name another one in PYTHON"
 
 mkdir -p "$LAB"; cd "$LAB"
-exec 9>lock; flock -n 9 || fail "another image.sh is building in $LAB"
+exec 9>lock
+claim() { flock -n 9 || fail "$LAB is in use: another image.sh builds there, or a powercut runs; name another in GATEPOST_LAB"; }
 R=$LAB/root
 
 # --- Debian ---------------------------------------------------------------------------------------------------------
@@ -28,6 +29,7 @@ PACKAGES+=,python3,python3-venv,sqlite3,i2c-tools,gpiod,usbutils
 SCRIPT=$HERE/image.sh
 debian=$(sed '/^# --- gatepost/,$d' "$SCRIPT" | cat - <(cd "$HERE" && tar -c --sort=name --mtime=@0 etc init) | sha256sum)
 if [ "$(cat debian.done 2>/dev/null)" != "$debian" ]; then
+  claim
   rm -rf "$R" kernel ird linux-image-*.deb debian.done gatepost.done
   step "Debian $SUITE"
   mmdebstrap --quiet --mode=root --variant=minbase --include=$PACKAGES \
@@ -70,6 +72,7 @@ fi
 gatepost=$(cd "$SOURCE" && tar -c --sort=name --mtime=@0 --exclude=__pycache__ pyproject.toml agent drivers simulators config systemd |
   cat - "$SCRIPT" | sha256sum)
 if [ "$(cat gatepost.done 2>/dev/null)" != "$gatepost" ]; then
+  claim
   step "gatepost"
   rm -rf gatepost.done wheels "$R/opt/gatepost" "$R/opt/wheels"; mkdir -p wheels
   "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir wheels "$SOURCE"

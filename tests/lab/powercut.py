@@ -9,6 +9,7 @@ by one that lies. What was promised is known from outside; see ledger.py. Exit s
 from __future__ import annotations
 
 import argparse
+import fcntl
 import random
 import shutil
 import signal
@@ -234,7 +235,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no machine is left behind
     began = time.monotonic()
     put(f"seed {seed}; virtual machine in {LAB}")
-    with tempfile.TemporaryDirectory(prefix="powercut-", dir=LAB) as name:
+    with (LAB / "lock").open("a") as lock, tempfile.TemporaryDirectory(prefix="powercut-", dir=LAB) as name:
+        fcntl.flock(lock, fcntl.LOCK_SH)  # so that image.sh puts no other gatepost in the machine meanwhile
         folder = Path(name)
         broker = mosquitto(folder) if MOSQUITTO else embedded(folder)
         broker.start()
