@@ -378,11 +378,11 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
 async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "STALLED", 0.05)
     path = tmp_path / "events.db"
     going_on = threading.Event()
     log = EventLog(path, DEFAULTS, Clock())
     await log.open(["a"], "1.0")
+    monkeypatch.setattr(log_module, "STALLED", 0.05)
     assert log._file._store is not None
     whole = log._file._store.write
 
