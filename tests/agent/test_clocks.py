@@ -229,7 +229,7 @@ async def test_the_clock_is_looked_at_while_the_log_is_kept(
 ) -> None:
     path, clock = tmp_path / "events.db", unset()
     async with opened(path, clock) as log:
-        monkeypatch.setattr(log_module, "STALLED", 0.01)
+        monkeypatch.setattr(log_module, "STALLED", 0.1)
         keeping = asyncio.create_task(log.keep())
         read(log, clock)
         clock.set()
