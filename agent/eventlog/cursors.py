@@ -23,7 +23,7 @@ class Cursors:
     Attributes:
         at: By consumer and lane, the sequence number up to which everything is acknowledged.
         ahead: By consumer and lane, the stretches beyond that are acknowledged too, in order and apart.
-        is_dirty: Whether they have moved since they were last saved.
+        is_dirty: Whether they must be saved soon: they have moved over what is in the file.
     """
 
     def __init__(
@@ -45,6 +45,20 @@ class Cursors:
         self.at: dict[Key, int] = {key: saved.get(key, newest) for key in keys}
         self.ahead: dict[Key, list[Ahead]] = {key: list(ahead[key]) for key in keys if ahead.get(key)}
         self.is_dirty = self.at != saved
+        self._saved: dict[Key, int] = {}
+
+    def unsaved(self) -> dict[Key, int]:
+        """Return the cursors that stand elsewhere than they were last saved."""
+        return {key: seq for key, seq in self.at.items() if self._saved.get(key) != seq}
+
+    def note_saved(self, cursors: Mapping[Key, int]) -> None:
+        """Note that cursors are in the file."""
+        self._saved.update(cursors)
+
+    def forget_saved(self) -> None:
+        """Have all saved again, for another file."""
+        self._saved.clear()
+        self.is_dirty = True
 
     def acknowledge(self, key: Key, after: int, upto: int) -> bool:
         """Note that everything with `after` < seq <= `upto` is delivered; whether that was news."""

@@ -170,7 +170,7 @@ class EventLog:
             self._cursors = Cursors(self._consumers, opened.kept.cursors, opened.kept.ahead, self.first - 1)
             self.rewinds += 1
             self._notify()
-        self._cursors.is_dirty = True
+        self._cursors.forget_saved()
         if opened.recovery is not None:
             # Whatever is still in memory may not have been in what could be read.
             self._pending.events = self._tails.merged(0, self.last, self.last)
@@ -509,15 +509,16 @@ class EventLog:
             keep = taken.events
             if not self.settings.retain and self._consumers:
                 keep = [event for event in keep if event.seq > passed[event.lane]]
-            if self._retaining.is_refusing:
-                keep = self._refuse(keep, passed[Lane.READINGS])
+            if self._retaining.refusal is not None:
+                keep = self._refuse(keep, passed[Lane.READINGS], self._retaining.refusal)
             try:
                 if keep or cursors_moved or taken.has_facts:
                     self._committing_since = self._clock.monotonic()
-                    at = dict(self._cursors.at) if cursors_moved else {}  # else a page for nothing
+                    at = self._cursors.unsaved()  # those that stand still would cost a page
                     ahead = {key: tuple(stretches) for key, stretches in self._cursors.ahead.items()}
                     group = Group(keep, at, ahead, taken.states, self._units, taken.rejections, taken.clocks)
                     self._retaining.on_usage(await self._file.write(group))
+                    self._cursors.note_saved(at)
             except BaseException:
                 self._pending.put_back(taken)
                 self._cursors.is_dirty = True
@@ -535,11 +536,10 @@ class EventLog:
             if not self.settings.commit:
                 self._notify()
 
-    def _refuse(self, events: list[Event], passed: int) -> list[Event]:
+    def _refuse(self, events: list[Event], passed: int, reason: str) -> list[Event]:
         """Keep new readings that are not delivered off a file that is full; they stay in memory for a while."""
         refused = [event.seq for event in events if event.lane is Lane.READINGS and event.seq > passed]
         if refused:
-            reason = f"the log has reached {self.settings.max_size}"
             self._losses.note(refused[0], refused[-1], len(refused), reason)
         return [event for event in events if event.lane is Lane.URGENT]
 
@@ -566,9 +566,8 @@ class EventLog:
         gone = set(seqs)
         self._pending.events = [event for event in self._pending.events if event.seq not in gone]
         self._tails[Lane.READINGS].remove(gone)
-        if lost := [
-            seq for seq in seqs if seq > self._passed_readings
-        ]:  # what was delivered is missed by nobody
+        passed = self._passed_readings  # what was delivered is missed by nobody
+        if lost := [seq for seq in seqs if seq > passed]:
             self._losses.note(lost[0], lost[-1], len(lost), "the log cannot be written")
 
     def _tell_losses(self, *, at_once: bool = False) -> None:

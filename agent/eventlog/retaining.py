@@ -31,7 +31,7 @@ class Retaining:
     """Keeps one log's file within its bounds.
 
     Attributes:
-        is_refusing: Whether new readings must not be written: it is full, and `when_full` says `newest`.
+        refusal: Why new readings must not be written: it is full, and `when_full` says `newest`; None where they may.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Retaining:
         passed: Callable[[], dict[Lane, int]],
         losses: Losses,
     ) -> None:
-        self.is_refusing = False
+        self.refusal: str | None = None
         self._file = file
         self._settings = settings
         self._clock = clock
@@ -58,8 +58,9 @@ class Retaining:
 
     def on_usage(self, usage: retention.Usage) -> None:
         """Look, after a commit, whether it has become too full."""
-        too_full = usage.used > self._limit(usage)
-        self.is_refusing = too_full and self._settings.when_full == "newest"
+        limit = self._limit(usage)
+        too_full = usage.used > limit
+        self.refusal = self._reason(limit) if too_full and self._settings.when_full == "newest" else None
         if too_full:
             self._wanted.set()
 
@@ -112,11 +113,13 @@ class Retaining:
         freed = await self._file.retain(retention.make_room, policy, self._passed(), self._thinned_upto)
         if policy == "thin":  # a pass from the oldest to the newest, then the next one
             self._thinned_upto = freed.last
-        reason = f"the log has reached {self._settings.max_size}"
-        if limit < self._settings.max_size:
-            reason = f"less than {self._settings.min_free} of the disk is free"
-        self._note(freed, reason)
+        self._note(freed, self._reason(limit))
         return freed.rows > 0
+
+    def _reason(self, limit: int) -> str:
+        if limit < self._settings.max_size:
+            return f"less than {self._settings.min_free} of the disk is free"
+        return f"the log has reached {self._settings.max_size}"
 
     def _note(self, freed: retention.Freed, reason: str) -> None:
         if freed.lost:
