@@ -98,10 +98,11 @@ def delete_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]
 def undelivered_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]) -> Freed:
     """Delete a chunk of events from before a wall time that are not delivered everywhere."""
     rows = db.execute(
-        "SELECT seq FROM (SELECT seq, stream, time FROM events WHERE seq > ? ORDER BY seq LIMIT ?)"
+        "SELECT seq FROM (SELECT seq, time FROM events WHERE seq > ?"
+        " AND seq > CASE WHEN stream < 0 THEN ? ELSE ? END ORDER BY seq LIMIT ?)"
         " WHERE time + ifnull((SELECT correction FROM clocks WHERE first_seq <= seq"
-        " ORDER BY first_seq DESC LIMIT 1), 0) < ? AND seq > CASE WHEN stream < 0 THEN ? ELSE ? END",
-        (min(passed.values()), CHUNK, before, passed[Lane.URGENT], passed[Lane.READINGS]),
+        " ORDER BY first_seq DESC LIMIT 1), 0) < ?",
+        (min(passed.values()), passed[Lane.URGENT], passed[Lane.READINGS], CHUNK, before),
     ).fetchall()
     return _delete(db, [seq for (seq,) in rows], 0)
 

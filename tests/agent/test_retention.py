@@ -95,6 +95,23 @@ async def test_what_nobody_fetched_goes_when_it_is_older_than_max_age_and_is_cou
         assert log.dropped == 3
 
 
+async def test_what_is_too_old_is_found_behind_many_that_are_delivered(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock) as log:
+        first = alarm(log)
+        delivered = [read(log, number) for number in range(retention.CHUNK + 1)]
+        log.acknowledge("a", Lane.READINGS, 0, delivered[-1].seq)
+        last = alarm(log)
+        await log.commit()
+        clock.now += 4 * DAY
+        await log.retain()
+        await log.commit()
+        found = in_file(path)
+        (said,) = told(found)
+        assert found == [*delivered, said]
+        assert said.values == {"from": first.seq, "to": last.seq, "count": 2, "reason": "older than 3d"}
+
+
 async def test_without_max_age_what_nobody_fetched_waits_for_ever(tmp_path: Path) -> None:
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, clock=clock) as log:
