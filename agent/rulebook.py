@@ -63,6 +63,7 @@ class Rulebook:
     def __init__(self, log: EventLog, clock: Clock, commander: Commander) -> None:
         self._log = log
         self._clock = clock
+        self._boot = clock.boot()
         self._commander = commander
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[
@@ -97,13 +98,18 @@ class Rulebook:
                 self._log.put_state(part, None)
                 continue
             now = self._clock.monotonic()
-            slept = max(0.0, (self._clock.wall() - _number(state.get("saved"))) / 1e6)
-            entry.rule.restore(state, now - slept)
+            entry.rule.restore(state, now - self._slept(state))
             if was_active:
                 message = str(state.get("message", ""))
                 entry.alarm = Alarm(name, entry.outcome.severity.value, message, int(_number(raised)))
                 self._react(entry, active=True)
         self._changed.set()
+
+    def _slept(self, state: Mapping[str, Value]) -> float:
+        """Return the seconds since a state was saved: by the monotonic clock within one boot, for the other may jump."""
+        if self._boot and state.get("boot") == self._boot:
+            return max(0.0, self._clock.monotonic() - _number(state.get("at")))
+        return max(0.0, (self._clock.wall() - _number(state.get("saved"))) / 1e6)
 
     @property
     def alarms(self) -> list[Alarm]:
@@ -143,10 +149,11 @@ class Rulebook:
 
     def _note(self, entry: _Entry) -> None:
         """Save a rule's state, and look at its deadline."""
-        saved: dict[str, Value] = {"saved": self._clock.wall()}
+        now = self._clock.monotonic()
+        saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
         if entry.alarm is not None:
             saved |= {"raised": entry.alarm.raised, "message": entry.alarm.message}
-        self._log.put_state(_PREFIX + entry.name, {**entry.rule.state(self._clock.monotonic()), **saved})
+        self._log.put_state(_PREFIX + entry.name, {**entry.rule.state(now), **saved})
         self._changed.set()
 
     def _record(self, entry: _Entry, transition: Transition, at: float) -> None:

@@ -95,6 +95,17 @@ class Bench:
         return [event for event in await history(self.log) if not types or event.type in types]
 
 
+class BootClock(VirtualClock):
+    """A clock of a boot of its own."""
+
+    def __init__(self, now: float, boot: str) -> None:
+        super().__init__(now)
+        self._boot_id = boot
+
+    def boot(self) -> str:
+        return self._boot_id
+
+
 @asynccontextmanager
 async def bench(
     path: Path,
@@ -103,8 +114,11 @@ async def bench(
     start: float = 0.0,
     outcome: RuleOutcome | None = None,
     report: Report | None = None,
+    jumped: float = 0.0,
+    boot: str = "virtual",
 ) -> AsyncIterator[Bench]:
-    clock = VirtualClock(start)
+    clock = BootClock(start, boot)
+    clock.epoch += round(jumped * 1e6)
     log = EventLog(path / "events.db", eventlog.Settings(), clock)
     await log.open([], "1.0")
     made = Bench(log, clock, report or Report())
@@ -244,6 +258,31 @@ async def test_a_delay_goes_on_where_it_was_after_a_restart(
     async with bench(tmp_path, start=5.0 + slept - 0.001) as it:
         it.rules.on_time(5.0 + slept)
         assert bool(await it.events(EventType.ALARM_RAISED)) is raised
+
+
+@pytest.mark.parametrize("jumped", [-18_000.0, 18_000.0])
+async def test_a_clock_that_jumps_between_two_runs_of_one_boot_makes_a_delay_neither_early_nor_late(
+    tmp_path: Path, jumped: float
+) -> None:
+    async with bench(tmp_path) as it:
+        it.see(0, temperature=36.0)
+        it.clock.now = 5.0
+    async with bench(tmp_path, start=8.0, jumped=jumped) as it:
+        it.rules.on_time(9.9)
+        assert not await it.events(EventType.ALARM_RAISED)
+        it.rules.on_time(10.0)
+        assert await it.events(EventType.ALARM_RAISED)
+
+
+async def test_over_a_reboot_a_delay_goes_on_by_the_wall_clock(tmp_path: Path) -> None:
+    async with bench(tmp_path, start=1000.0) as it:
+        it.see(1000, temperature=36.0)
+    # Booted again two seconds later: the monotonic clock begins at 0.
+    async with bench(tmp_path, start=1.0, jumped=1001.0, boot="another") as it:
+        it.rules.on_time(8.9)
+        assert not await it.events(EventType.ALARM_RAISED)
+        it.rules.on_time(9.1)
+        assert await it.events(EventType.ALARM_RAISED)
 
 
 async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_path: Path) -> None:
