@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from agent.eventlog import EventStore
-from agent.eventlog.store import Group
+from agent.eventlog.group import Group
 from agent.events import Event, EventType, Lane
 from benchmarks._writer import temperature
 

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Final
 from agent.eventlog import opening, shedding
 from agent.eventlog.clocks import Clocks
 from agent.eventlog.cursors import Cursors
+from agent.eventlog.group import Group, Rejection
 from agent.eventlog.logfile import LogFile, Refused
 from agent.eventlog.pending import Ages, Pending
 from agent.eventlog.retaining import Retaining
-from agent.eventlog.store import REMOVED, Group, Rejection
+from agent.eventlog.store import REMOVED
 from agent.eventlog.tail import Tails
 from agent.events import Event, EventType, Lane, lane_of
 

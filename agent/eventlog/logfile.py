@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from agent.eventlog.clocks import Clocks
-    from agent.eventlog.store import Group
+    from agent.eventlog.group import Group
     from agent.events import Event, Lane
 
 BAD_READS: Final = 3

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.eventlog.clocks import Stretch
-    from agent.eventlog.store import Rejection
+    from agent.eventlog.group import Rejection
     from agent.events import Event, Value
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from agent import eventlog
 from agent.clock import VirtualClock
 from agent.eventlog import EventLog, EventStore
+from agent.eventlog.group import Group
 from agent.eventlog.salvage import BATCH, Salvage, salvage
-from agent.eventlog.store import Group
 from agent.events import Event, EventType, Lane, Quality
 
 if TYPE_CHECKING:

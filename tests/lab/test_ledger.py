@@ -12,7 +12,7 @@ from lab import ledger, writelog
 from lab.ledger import Arrival, Entry, Ledger, Loss
 
 from agent.eventlog import EventStore
-from agent.eventlog.store import Group
+from agent.eventlog.group import Group
 from agent.events import Event, EventType
 
 if TYPE_CHECKING:
