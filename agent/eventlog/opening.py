@@ -38,9 +38,13 @@ SKIPPED: Final = 10**8
 CONFLICT: Final = "it has the numbers of this run"
 """What is wrong with a file that is found late by a run which began without it, and while the clock was not set."""
 
+Senseless: Final = (msgspec.DecodeError, LookupError, TypeError, ValueError)
+"""What reading a row raises that makes no sense."""
+
 LOST_WAL: Final = "its write-ahead log was gone, and with it what was written last"
 
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""The last, for statements that never change, says that a table is not what it was."""
 
 
 class LogInUse(GatepostError):  # noqa: N818
@@ -129,8 +133,10 @@ class Opened(NamedTuple):
 
 def is_damage(error: Exception) -> bool:
     """Whether an error says that the file itself is bad, and not only that the disk refuses at present."""
-    if isinstance(error, msgspec.DecodeError | KeyError):
+    if isinstance(error, Senseless):
         return True  # a row that makes no sense
+    if isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode to UTF-8"):
+        return True  # Python's own, without a code
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in _DAMAGE
 
@@ -168,7 +174,7 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
                     kept = kept._replace(was_clean=False)
                     return Opened(store, held, numbers, kept, Recovery(LOST_WAL))
                 return Opened(store, held, Numbers(run + 1, newest + 1), kept, None)
-            except (sqlite3.DatabaseError, msgspec.DecodeError, KeyError) as error:
+            except (sqlite3.DatabaseError, *Senseless) as error:
                 if not is_damage(error):
                     raise
                 damage = str(error)
@@ -208,7 +214,7 @@ def look(path: Path) -> tuple[Numbers, Kept] | None:
         store.open_reader()
         run, newest, _ = store.newest()
         return Numbers(_jump(run), newest + 1), _kept(store)
-    except (sqlite3.Error, OSError, GatepostError, msgspec.DecodeError, KeyError):
+    except (sqlite3.Error, OSError, GatepostError, *Senseless):
         return None
     finally:
         store.close()

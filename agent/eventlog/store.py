@@ -12,14 +12,13 @@ import msgspec
 from agent.eventlog import schema
 from agent.eventlog.clocks import Clocks, Stretch
 from agent.eventlog.group import Group, Rejection
-from agent.events import Event, EventType, Lane, Quality, lane_of
+from agent.events import Event, EventType, Lane, Quality, Value, lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from agent.eventlog.cursors import Ahead, Key
-    from agent.events import Value
 
 _INSERTS: Final = [
     (size, "INSERT OR IGNORE INTO events VALUES " + ",".join(["(?,?,?,?,?,?)"] * size))  # noqa: S608 -- question marks
@@ -29,7 +28,11 @@ _INSERTS: Final = [
 program for each, and Python keeps the last 128 of them. What is there already is left: a commit that failed may have
 reached the disk all the same."""
 
+TIME_MAX: Final = 253_402_300_799_999_999
+"""The end of the year 9999 in microseconds since 1970-01-01 UTC, the last that RFC 3339 can say."""
+
 _encode = msgspec.json.Encoder().encode
+_decode_values = msgspec.json.Decoder(list[Value]).decode
 _decode_quality = msgspec.json.Decoder(dict[str, Quality]).decode
 _Stream = tuple[int, tuple[str, ...]]  # number, channels
 
@@ -324,12 +327,14 @@ class EventStore:
     ) -> Event:
         if stream not in self._by_number or not self._firsts:
             self._load()  # the writer has added it since we opened
+        if not 0 <= time <= TIME_MAX:
+            raise ValueError(f"event {seq} is of no time that there is: {time}")
         kind, source, channels = self._by_number[stream]
         qualities = _decode_quality(quality) if quality else None
         if len(channels) == 1:
             pairs: Iterable[tuple[str, Value]] = ((channels[0], value),)
         else:
-            pairs = zip(channels, msgspec.json.decode(value), strict=False)  # type: ignore[arg-type]
+            pairs = zip(channels, _decode_values(value), strict=False)  # type: ignore[arg-type]
         values = {c: v for c, v in pairs if v is not None or (qualities is not None and c in qualities)}
         event = Event(self.run_of(seq), seq, kind, source, time, values, qualities, recorded)
         return event if seq > self.clocks.unset_upto else self.clocks.mended(event)

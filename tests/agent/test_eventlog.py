@@ -424,6 +424,49 @@ async def test_a_damaged_page_costs_what_is_on_it_and_no_more(tmp_path: Path) ->
         assert await log.fetch(Lane.READINGS, new.seq - 1, 10) == [new]
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "UPDATE events SET value = CAST(x'5bff5d' AS TEXT) WHERE seq = 5",
+        "UPDATE events SET value = '[1;2]' WHERE seq = 5",
+        "UPDATE events SET value = 7 WHERE seq = 5",
+        "UPDATE events SET time = 1000000000000000000 WHERE seq = 5",
+        "UPDATE events SET time = -1 WHERE seq = 5",
+        "UPDATE events SET time = 'soon' WHERE seq = 5",
+        "UPDATE events SET stream = 99 WHERE seq = 5",
+        "UPDATE events SET quality = '{' WHERE seq = 5",
+        'UPDATE events SET quality = \'{"t":"so-so"}\' WHERE seq = 5',
+    ],
+)
+async def test_a_row_that_makes_no_sense_costs_that_row_and_stops_nobody(tmp_path: Path, spoil: str) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        events = [log.append(EventType.READING, "air", {"t": n, "h": n / 2}) for n in range(20)]
+    with sqlite3.connect(path) as db:
+        db.execute(spoil)
+    db.close()
+    async with opened(path) as log, kept(log):
+        with pytest.raises(sqlite3.DatabaseError):
+            await log.fetch(Lane.READINGS, 0, 100)
+        async with asyncio.timeout(10):
+            while log.peek(Lane.URGENT, events[-1].seq, 1) == []:
+                await asyncio.sleep(0.01)
+        assert await log.fetch(Lane.READINGS, 0, 100) == [event for event in events if event.seq != 5]
+
+
+async def test_a_table_that_is_gone_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        read(log, 1)
+    with sqlite3.connect(path) as db:
+        db.executescript("DROP VIEW readable; DROP TABLE cursors")
+    db.close()
+    async with opened(path) as log:
+        (told,) = await log.fetch(Lane.URGENT, 0, 10)
+        assert "no such table: cursors" in str(told.values["reason"])
+        assert len(await log.fetch(Lane.READINGS, 0, 10)) == 1
+
+
 # --- it always starts -----------------------------------------------------------------------------------------------------
 
 
