@@ -28,6 +28,8 @@ _INSERTS: Final = [
 program for each, and Python keeps the last 128 of them. What is there already is left: a commit that failed may have
 reached the disk all the same."""
 
+_INTEGER_OR_NONE: Final = (int, type(None))
+
 TIME_MAX: Final = 253_402_300_799_999_999
 """The end of the year 9999 in microseconds since 1970-01-01 UTC, the last that RFC 3339 can say."""
 
@@ -323,18 +325,21 @@ class EventStore:
         return int(low) - 1
 
     def _event(
-        self, seq: int, stream: int, time: int, value: Value, quality: str | None, recorded: int | None
+        self, seq: int, stream: int, time: Any, value: Any, quality: str | None, recorded: Any
     ) -> Event:
         if stream not in self._by_number or not self._firsts:
             self._load()  # the writer has added it since we opened
-        if not 0 <= time <= TIME_MAX:
-            raise ValueError(f"event {seq} is of no time that there is: {time}")
+        # SQLite keeps any type in any column, and a flipped bit may change it.
+        if type(time) is not int or not 0 <= time <= TIME_MAX:
+            raise ValueError(f"event {seq} has no time that there is: {time!r}")
+        if isinstance(value, bytes) or type(recorded) not in _INTEGER_OR_NONE:
+            raise TypeError(f"event {seq} has {value!r} recorded at {recorded!r}")
         kind, source, channels = self._by_number[stream]
         qualities = _decode_quality(quality) if quality else None
         if len(channels) == 1:
             pairs: Iterable[tuple[str, Value]] = ((channels[0], value),)
         else:
-            pairs = zip(channels, _decode_values(value), strict=False)  # type: ignore[arg-type]
+            pairs = zip(channels, _decode_values(value), strict=False)
         values = {c: v for c, v in pairs if v is not None or (qualities is not None and c in qualities)}
         event = Event(self.run_of(seq), seq, kind, source, time, values, qualities, recorded)
         return event if seq > self.clocks.unset_upto else self.clocks.mended(event)
