@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from agent.forwarders._tls import Shown
+
 PATIENCE: Final = 10.0
 """Seconds to wait for the broker to answer while connecting."""
 
@@ -63,7 +65,7 @@ class Connection:
         where: str,
         on_settled: Callable[[Any, ReasonCode], None],
         *,
-        uses_tls: bool,
+        shown: Shown | None,
     ) -> None:
         """Store what it is made of.
 
@@ -71,7 +73,7 @@ class Connection:
             client: Configured, not connected.
             where: The broker, for messages, such as `the broker site:1883`.
             on_settled: Called with the token and the broker's reason for each message that it has settled.
-            uses_tls: Whether the client is configured for TLS.
+            shown: The broker's certificate, where the client is configured for TLS.
         """
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.receive_maximum = 65535
@@ -80,7 +82,7 @@ class Connection:
         self._client = client
         self._where = where
         self._on_settled = on_settled
-        self._uses_tls = uses_tls
+        self._shown = shown
         self._answer: asyncio.Future[Any] = self._loop.create_future()  # the broker's ReasonCode
         self._misc: asyncio.TimerHandle | None = None
         self._is_writing = False
@@ -96,7 +98,7 @@ class Connection:
     @property
     def _silence(self) -> str:
         """What to say of a broker that closes the connection instead of answering."""
-        wants = "a certificate of ours that it trusts (tls.certificate)" if self._uses_tls else "TLS"
+        wants = "a certificate of ours that it trusts (tls.certificate)" if self._shown is not None else "TLS"
         return f"{self._where} closed the connection without an answer; does it expect {wants}?"
 
     async def open(self, host: str, port: int, keepalive: int) -> None:
@@ -118,7 +120,8 @@ class Connection:
             # Looking up the name, connecting and TLS block, so not in the event loop.
             await self._loop.run_in_executor(None, client.connect, host, port, keepalive)
         except (OSError, ValueError) as error:
-            raise Disconnected(explain(error, self._where)) from error
+            said = await self._loop.run_in_executor(None, explain, error, self._where, self._shown)
+            raise Disconnected(said) from error
         sock: Any = client.socket()
         if sock is None:
             raise Unspoken(self._silence)

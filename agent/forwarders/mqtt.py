@@ -34,7 +34,7 @@ from agent.errors import Disconnected, Rejected
 from agent.events import Delivery, Event, EventType
 from agent.forwarders._flights import Batch, PackedProperties, Sent
 from agent.forwarders._paho import Connection, Unspoken
-from agent.forwarders._tls import Tls
+from agent.forwarders._tls import Shown, Tls
 from agent.forwarders._topics import TopicBook, Topics
 from agent.quantities import Duration, Secret, Size
 
@@ -119,6 +119,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         )
         self._port = settings.port or (8883 if settings.tls is not None else 1883)
         self._where = f"the broker {settings.host}:{self._port}"
+        self._shown = Shown(settings.host, self._port) if settings.tls is not None else None
         self._connection: Connection | None = None
         self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
         self._largest: int | None = None
@@ -160,8 +161,7 @@ class Forwarder(contracts.Forwarder[Settings]):
     async def _connect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        uses_tls = self.settings.tls is not None
-        connection = Connection(self._client(), self._where, self._on_settled, uses_tls=uses_tls)
+        connection = Connection(self._client(), self._where, self._on_settled, shown=self._shown)
         self._connection = connection
         await connection.open(self.settings.host, self._port, round(self.settings.keepalive))
         connection.lost.add_done_callback(partial(_give_up, connection))

@@ -43,10 +43,10 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str) -> Pair:
-        """Sign a certificate for this machine, for a server or a client."""
+    def issue(self, name: str, *, days: int = 1) -> Pair:
+        """Sign a certificate for this machine, for a server or a client, that has so many days left; or none, below 0."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._begin(name, self._name, key.public_key())
+        builder = self._begin(name, self._name, key.public_key(), days)
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -62,7 +62,9 @@ class Authority:
         )
         return pair
 
-    def _begin(self, subject: str, issuer: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _begin(
+        self, subject: str, issuer: str, public: ec.EllipticCurvePublicKey, days: int = 1
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         of_issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
@@ -71,8 +73,8 @@ class Authority:
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
+            .not_valid_before(now - dt.timedelta(days=10))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(of_issuer, critical=False)
         )
