@@ -118,7 +118,8 @@ def _described(certificate: Mapping[str, Any]) -> str:
     names = ", ".join(name for _, name in certificate.get("subjectAltName", ()))
     whose = _name(certificate["subject"]) + (f" for {names}" if names else "")
     since, until = (
-        iso(ssl.cert_time_to_seconds(certificate[each]) * 1_000_000)[:10] for each in ("notBefore", "notAfter")
+        iso(ssl.cert_time_to_seconds(certificate[each]) * 1_000_000)[:10]
+        for each in ("notBefore", "notAfter")
     )
     return f"{whose}, signed by {_name(certificate['issuer'])}, valid from {since} to {until}"
 
