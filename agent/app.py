@@ -61,7 +61,7 @@ def version() -> str:
 def log_path(config: Config, *, simulated: bool) -> Path:
     """Return where the event log of a configuration is; a simulated run never writes to that of the real one.
 
-    In `$STATE_DIRECTORY` under systemd, else in the XDG state folder, else where `log: {path: …}` says.
+    Where `log: {path: …}` says, else in `$STATE_DIRECTORY` under systemd, else in the XDG state folder.
     """
     if config.log.path is not None:
         path = Path(config.log.path)
@@ -262,7 +262,7 @@ class App:
             facts["description"] = device.description
         facts |= {f"channel.{channel}": unit for channel, unit in units.items()}
         part = _ABOUT + device.name
-        saved = self.log.state(part) or {}
+        saved = dict(self.log.state(part) or {})
         identity = {key: saved.pop(key, 0) for key in ("run", "seq", "time")}
         if saved == facts:
             run, seq, time = (cast("int", identity[key]) for key in ("run", "seq", "time"))

@@ -383,6 +383,10 @@ class Reaction(Settings, frozen=True):
     otherwise: bool | int | float | str | None = None
 
 
+SHORTEST_WAIT: Final = Duration(0.1)
+"""Seconds between tries, below which trying again would be a storm."""
+
+
 class Backoff(Settings, frozen=True):
     """How long to wait before trying again: doubled each time, with full jitter.
 
@@ -393,3 +397,9 @@ class Backoff(Settings, frozen=True):
 
     min: Duration = Duration(1)
     max: Duration = Duration(30)
+
+    def __post_init__(self) -> None:
+        if self.min < SHORTEST_WAIT:
+            raise ValueError(f"min expects {SHORTEST_WAIT} or longer, not {self.min}")
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is shorter than min ({self.min})")

@@ -118,6 +118,8 @@ def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, by
         encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
         with client.ask(path, request) as answer:
             for line in answer or ():
+                if line.startswith(b'{"error"'):
+                    raise GatepostError(json.loads(line)["error"])
                 yield encoding.decode(Message(line, plain_json.CONTENT_TYPE)), line
 
     return read()

@@ -264,11 +264,14 @@ def _json_parser(numeric: frozenset[str], encoding: str) -> Parser:
 def _lenient_json(text: str) -> object:
     """Read JSON as small devices write it, with NaN and numbers out of range, which become infinite."""
     try:
-        return stdlib_json.loads(text)
+        found: object = stdlib_json.loads(text)
+        # Half a surrogate pair is no text that can be kept.
+        stdlib_json.dumps(found, ensure_ascii=False).encode()
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
         raise ValueError("nested too deep") from None
+    return found
 
 
 def _flat(found: Mapping[str, Any]) -> Iterable[tuple[str, Value]]:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,17 +60,14 @@ class LocalApi:
     async def serve(self) -> None:
         """Listen until cancelled; without the socket the agent runs all the same."""
         server: asyncio.Server | None = None
-        before = os.umask(0o177)
-        try:
-            for path in self._paths:  # the second is for a disk that takes nothing
-                try:
-                    path.unlink(missing_ok=True)
-                    server = await asyncio.start_unix_server(self._answer, path, limit=REQUEST_LIMIT)
-                    break
-                except OSError as error:
-                    logger.warning("no local status at %s: %s", path, error)
-        finally:
-            os.umask(before)
+        for path in self._paths:  # the second is for a disk that takes nothing
+            try:
+                sock = _bound(path)
+            except OSError as error:
+                logger.warning("no local status at %s: %s", path, error)
+                continue
+            server = await asyncio.start_unix_server(self._answer, sock=sock, limit=REQUEST_LIMIT)
+            break
         try:
             # Not `serve_forever`: since Python 3.12 its end waits for every caller to hang up, and followers do not.
             await asyncio.get_running_loop().create_future()
@@ -178,3 +176,22 @@ class LocalApi:
         finally:
             hung_up.cancel()
             stop_listening()
+
+
+def _bound(path: Path) -> socket.socket:
+    """Return a socket at a path that only its own user may use.
+
+    Raises:
+        OSError: It cannot be there.
+    """
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    before = os.umask(0o177)  # for no longer than this: all tasks and threads share it
+    try:
+        sock.bind(str(path))
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock

@@ -89,7 +89,7 @@ class _Loading:
         forward = self._section("forward", self._forwarder)
         log = self._settings("log", eventlog.Settings)
         broker = self._settings("broker", BrokerSettings) if "broker" in self._top else None
-        rules = self._wire(devices, rules)
+        rules = self._wire(devices, rules, forward)
         if faults := {*self._decoder.faults, *self._variables.faults}:
             raise ConfigError(sorted(faults))
         return Config(self._path, gateway, devices, rules, forward, log or eventlog.Settings(), broker)
@@ -316,11 +316,18 @@ class _Loading:
         settings = self._decoder.settings(settings_of(module), node, join(path, kind), mark)
         return None if settings is None else (kind, settings)
 
-    def _wire(self, devices: Mapping[str, Device], rules: Mapping[str, RuleEntry]) -> dict[str, RuleEntry]:
+    def _wire(
+        self,
+        devices: Mapping[str, Device],
+        rules: Mapping[str, RuleEntry],
+        forward: Mapping[str, ForwardEntry],
+    ) -> dict[str, RuleEntry]:
         """Hold the entries against each other, and return the rules with their channels named in full."""
         wiring = Wiring(self._decoder, {name: entry.mark for name, entry in self._named["devices"].items()})
         for name, device in devices.items():
             wiring.add(name, registry.module("drivers", device.driver).Driver(device.settings), device.report)
+        for name, forwarder in forward.items():
+            wiring.claim(forwarder.settings, f"forward.{name}", self._named["forward"][name].mark)
         wired: dict[str, RuleEntry] = {}
         for name, rule in rules.items():
             mark = self._named["rules"][name].mark

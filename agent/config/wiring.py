@@ -1,4 +1,4 @@
-"""Holds the entries of a configuration against each other: what devices take, and what rules watch and set.
+"""Holds the entries of a configuration against each other: what they take alone, and what rules watch and set.
 
 A device with faults is still known by its name here, so that no rule is blamed for it.
 """
@@ -44,7 +44,7 @@ class Wiring:
         self._decoder = decoder
         self._devices = devices
         self._wired: dict[str, _Wired] = {}
-        self._taken: dict[str, str] = {}
+        self._taken: dict[str, tuple[str, Mark]] = {}
 
     def add(self, name: str, driver: AnyDriver, report: reporter.Settings) -> None:
         """Take in a sound device."""
@@ -55,8 +55,18 @@ class Wiring:
             for channel in report.change.keys() - channels:
                 mark = self._decoder.places[join(path, channel)].key
                 self._decoder.fault(mark, path, wording.unknown("channel", channel, channels))
-        if hasattr(driver.settings, "claims"):
-            self._claim(name, driver.settings.claims())
+        self.claim(driver.settings, f"devices.{name}", self._devices[name])
+
+    def claim(self, settings: contracts.Settings, path: str, mark: Mark) -> None:
+        """Refuse an entry that would take the same pin, port or client id as an earlier one."""
+        if not hasattr(settings, "claims"):
+            return
+        what = settings.claims()
+        first, there = self._taken.setdefault(what, (path, mark))
+        if first != path:
+            at, where = self._find(what, path, mark)
+            taken = f"{what} is already taken by {first} ({there.name}:{there.line + 1})"
+            self._decoder.fault_of_values(at, where, taken)
 
     def watched(self, rule: contracts.Rule[Any], path: str, mark: Mark) -> contracts.Settings:
         """Return a rule's settings with the channels in its field `of` named in full."""
@@ -90,15 +100,6 @@ class Wiring:
                 self._decoder.fault(mark, path, f"{channel!r} is set here already")
             full[channel] = value
         return structs.replace(outcome, then=structs.replace(outcome.then, set=full))
-
-    def _claim(self, name: str, what: str) -> None:
-        """Refuse a second device that would take the same pin or port."""
-        first = self._taken.setdefault(what, name)
-        if first != name:
-            mark = self._devices[first]
-            at, path = self._find(what, f"devices.{name}", self._devices[name])
-            taken = f"{what} is already taken by devices.{first} ({mark.name}:{mark.line + 1})"
-            self._decoder.fault_of_values(at, path, taken)
 
     def _channel(self, name: str) -> str:
         """Return the full name of a channel: `door` may stand for `door.state`.

@@ -47,7 +47,12 @@ class _Held(NamedTuple):
 
 
 class Unspoken(Disconnected):
-    """The far side does not speak this version of MQTT, or no MQTT at all."""
+    """The far side may not speak this version of MQTT, or no MQTT at all."""
+
+    def __init__(self, what: str, *, is_said: bool = False) -> None:
+        """Store what to tell, and whether the far side has said so itself rather than nothing at all."""
+        super().__init__(what)
+        self.is_said = is_said
 
 
 class Connection:
@@ -89,6 +94,7 @@ class Connection:
         self._is_batching = False
         self._held: deque[_Held] = deque()
         self._sent: dict[int, tuple[Any, float]] = {}  # by message id, oldest first: the token, and when
+        self._settled_at = 0.0
 
     @property
     def is_up(self) -> bool:
@@ -141,7 +147,7 @@ class Connection:
             raise Disconnected(f"{self._where} did not answer within {PATIENCE:g} s; is it an MQTT broker?")
         reason = self._answer.result()
         if str(reason) == "Unsupported protocol version":
-            raise Unspoken(f"{self._where} does not speak this version of MQTT")
+            raise Unspoken(f"{self._where} does not speak this version of MQTT", is_said=True)
         if reason.is_failure:
             who = f"user {client.username!r}" if client.username else "us without a user name"
             raise Disconnected(
@@ -228,7 +234,8 @@ class Connection:
     def _on_misc(self) -> None:
         self._client.loop_misc()
         _, oldest = next(iter(self._sent.values()), (None, self._loop.time()))
-        if self._loop.time() - oldest > SETTLED_IN:
+        # On a thin line many may be on their way for longer, one after the other.
+        if self._loop.time() - max(oldest, self._settled_at) > SETTLED_IN:
             self._lose(f"it is there, but has not acknowledged a message for {SETTLED_IN:g} s")
         self._misc = self._loop.call_later(MISC_EVERY, self._on_misc)
 
@@ -253,6 +260,7 @@ class Connection:
             self._lose("it says: quota exceeded")  # which passes: nothing may be set aside for it
             return
         token, _when = self._sent.pop(mid, (None, 0.0))
+        self._settled_at = self._loop.time()
         if token is not None:
             self._on_settled(token, reason)
         if self._held and len(self._sent) < self.receive_maximum and self.is_up:

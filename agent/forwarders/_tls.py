@@ -26,8 +26,8 @@ _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x20_0000)
 
 _UNKNOWN_AUTHORITY: Final = "tls.ca must hold the certificate of the authority that has signed the broker's"
 _CHECK: Final = {
-    9: "it is not valid yet, or our clock is wrong: it says {now} UTC",
-    10: "it, or one that has signed it, must be renewed at the broker, or our clock is wrong: it says {now} UTC",
+    9: "it is not valid yet, or our clock is wrong: it says {now}",
+    10: "it, or one that has signed it, must be renewed at the broker, or our clock is wrong: it says {now}",
     18: "it is signed by itself: name it as tls.ca to trust it",
     19: _UNKNOWN_AUTHORITY,
     20: _UNKNOWN_AUTHORITY,
@@ -141,7 +141,7 @@ def explain(error: Exception, where: str, shown: Shown | None = None) -> str:
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         what = _CHECK.get(error.verify_code, "check tls.ca, host and the clock")
-        what = what.format(now=iso(Clock().wall())[:16])
+        what = what.format(now=iso(Clock().wall())[:10])
         which = f" ({text})" if shown is not None and (text := shown.text()) else ""
         return f"{where} shows a certificate that is not trusted{which}: {error.verify_message}; {what}"
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):

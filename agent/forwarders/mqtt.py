@@ -55,8 +55,8 @@ NOT_AUTHORIZED: Final = 0x87
 DENIED_FOR: Final = 600.0
 """Seconds for which a denied topic is not tried again: some brokers close the connection for it each time."""
 
-MOST_JOINED: Final = 256 * 1024
-"""Bytes of joined payloads in one message, where the broker sets no limit."""
+MOST_JOINED: Final = 32 * 1024
+"""Bytes of joined payloads in one message: a line of 1 kB/s takes that in half a minute, and is not given up meanwhile."""
 
 ROOM_JOINED: Final = 64
 """Bytes of a message of joined payloads beside those and the topic, at most."""
@@ -81,7 +81,7 @@ class Settings(contracts.Settings, frozen=True):
         tls: Use TLS; `{}` where the system trusts the broker's certificate.
         keepalive: A connection that is silent that long is given up.
         window: How many events may be on their way and not acknowledged yet.
-        max_packet: The largest message that the broker takes, where it speaks MQTT 3.1.1 and cannot say so itself.
+        max_packet: The largest message that the broker takes, where it does not say so itself, as with MQTT 3.1.1.
         split: Publish each channel of a reading on a topic of its own.
         expire: Readings older than that are not kept for who is not connected (MQTT 5 message expiry).
         topics: Where events are published.
@@ -107,6 +107,16 @@ class Settings(contracts.Settings, frozen=True):
         if not 5 <= self.keepalive <= 65535:
             raise ValueError(f"keepalive expects 5s to 18h, not {self.keepalive}")
 
+    def claims(self) -> str:
+        """Return what only one forwarder may have: a second connection with a client id ends the first (MQTT 5.0, 3.1.4)."""
+        who = "the usual client_id" if self.client_id is None else f"the client_id {self.client_id!r}"
+        return f"{who} at {self.host}:{self.broker_port}"
+
+    @property
+    def broker_port(self) -> int:
+        """The broker's port, said or usual."""
+        return self.port or (8883 if self.tls is not None else 1883)
+
 
 class Forwarder(contracts.Forwarder[Settings]):
     """One connection at a time, each with a fresh client."""
@@ -114,10 +124,10 @@ class Forwarder(contracts.Forwarder[Settings]):
     def __init__(self, settings: Settings, gateway: Gateway, encoding: Encoding[Any]) -> None:
         super().__init__(settings, gateway, encoding)
         self.window = settings.window
-        self._version = (
+        self._first_version = self._version = (
             MQTTProtocolVersion.MQTTv311 if settings.version == "3.1.1" else MQTTProtocolVersion.MQTTv5
         )
-        self._port = settings.port or (8883 if settings.tls is not None else 1883)
+        self._port = settings.broker_port
         self._where = f"the broker {settings.host}:{self._port}"
         self._shown = Shown(settings.host, self._port) if settings.tls is not None else None
         self._connection: Connection | None = None
@@ -135,18 +145,17 @@ class Forwarder(contracts.Forwarder[Settings]):
         Raises:
             Disconnected: The broker is not there, or refuses us.
         """
+        self._version = self._first_version
         try:
             await self._connect()
         except Unspoken as error:
             if self.settings.version != "auto" or self._version == MQTTProtocolVersion.MQTTv311:
                 raise
             self._version = MQTTProtocolVersion.MQTTv311
-            try:
-                await self._connect()
-            except Disconnected:
-                self._version = MQTTProtocolVersion.MQTTv5
-                raise
+            await self._connect()
             logger.info("no MQTT 5, so 3.1.1: %s", error)
+            if error.is_said:  # silence may only have been a broker that was about to start or stop
+                self._first_version = self._version
         if self.encoding.needs_attributes and self._version != MQTTProtocolVersion.MQTTv5:
             raise Disconnected(
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"

@@ -64,6 +64,18 @@ async def test_only_its_own_user_may_connect(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0
 
 
+async def test_what_others_make_while_it_begins_has_their_own_mode(tmp_path: Path) -> None:
+    async def make_folders() -> None:
+        for number in range(20):
+            (tmp_path / f"folder-{number}").mkdir(mode=0o755)
+            await asyncio.sleep(0)
+
+    making = asyncio.create_task(make_folders())
+    async with serving(tmp_path):
+        await making
+    assert {folder.stat().st_mode & 0o777 for folder in tmp_path.glob("folder-*")} == {0o755}
+
+
 @pytest.mark.parametrize(
     "request_",
     [b"", b"garbage", b"[]", b'{"get": "nothing"}', b'{"get": "events"}', b'{"get": "events", "after": 1e400}',

@@ -29,10 +29,16 @@ class OddBroker:
         port: Where it listens.
         reason: The reason code of its PUBACKs; None where it sends none.
         most: How many messages were on their way at once.
+        versions: The protocol levels of the CONNECTs so far: 5, or 4 for 3.1.1.
+        silent: How many connections it ends without an answer.
+        slowness: Seconds from a message to its PUBACK, one after the other.
     """
 
     def __init__(self, reason: int | None = 0, receive_maximum: int | None = None) -> None:
         self.port = 0
+        self.versions: list[int] = []
+        self.silent = 0
+        self.slowness = 0.01
         self.reason = reason
         self.most = 0
         self.topics: list[str] = []
@@ -54,6 +60,13 @@ class OddBroker:
                         break
                 body = await reader.readexactly(length)
                 if kind == CONNECT:
+                    self.versions.append(body[6])
+                    if len(self.versions) <= self.silent:
+                        writer.close()
+                        return
+                    if body[6] == 4:  # MQTT 3.1.1 has no properties
+                        writer.write(b"\x20\x02\x00\x00")
+                        continue
                     limit = (
                         b""
                         if self._receive_maximum is None
@@ -65,7 +78,8 @@ class OddBroker:
                     self.topics.append(body[2:end].decode())
                     self._waiting.append(body[end : end + 2])
                     self.most = max(self.most, len(self._waiting))
-                    asyncio.get_running_loop().call_later(0.01, self._settle, writer)
+                    wait = self.slowness * len(self._waiting)
+                    asyncio.get_running_loop().call_later(wait, self._settle, writer)
                 elif kind == PINGREQ:
                     writer.write(b"\xd0\x00")
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -125,6 +139,28 @@ async def test_a_broker_that_answers_pings_but_no_messages_is_given_up(
         async with asyncio.timeout(5):
             with pytest.raises(Disconnected, match="has not acknowledged a message"):
                 await forwarder.send(readings(1))
+
+
+async def test_a_broker_that_acknowledges_slowly_one_after_the_other_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_paho, "SETTLED_IN", 0.5)
+    monkeypatch.setattr(_paho, "MISC_EVERY", 0.05)
+    async with listening(OddBroker()) as broker, connected(broker) as forwarder:
+        broker.slowness = 0.25
+        async with asyncio.timeout(10):
+            await forwarder.send(readings(6))
+
+
+async def test_one_connection_that_ends_without_an_answer_is_no_reason_to_stay_with_an_old_version() -> None:
+    async with listening(OddBroker()) as broker:
+        broker.silent = 1
+        settings = mqtt.Settings(host="127.0.0.1", port=broker.port)
+        forwarder = mqtt.Forwarder(settings, GATEWAY, plain_json.Encoding(plain_json.Settings(), GATEWAY))
+        for _ in range(2):
+            await forwarder.connect([])
+            await forwarder.close()
+        assert broker.versions == [5, 4, 5]
 
 
 @pytest.mark.parametrize("limit", [1, 10])

@@ -64,6 +64,7 @@ def test_a_line_gives_values(parse: Parse, line: str, values: dict[str, Value]) 
     [
         (JSON, "hello", "not JSON"),
         (JSON, "[1, 2]", "not a JSON object"),
+        (JSON, '{"name": "\\ud800x", "v": 1}', "not JSON"),
         (JSON, '{"a": [1]}', "'a' holds a list"),
         (JSON, '{"a": {"b": {"c": 1}}}', "'b' holds a nested object"),
         (JSON, '{"a b": 1}', "'a b' cannot be the name of a channel"),
