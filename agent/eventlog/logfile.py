@@ -48,12 +48,13 @@ class LogFile:
         self._reading = ThreadPoolExecutor(1, "log-reader")
         self._taking: asyncio.Future[opening.Opened] | None = None
         self._lock: TextIO | None = None
+        self._taken: opening.Opened | None = None  # taken, and not begun yet
         self._bad_reads = 0
 
     @property
     def is_held(self) -> bool:
         """Whether it is ours to write."""
-        return self._store is not None
+        return self._store is not None and self._taken is None
 
     async def _write(self, call: Callable[..., _T], *arguments: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._writing, call, *arguments)
@@ -70,6 +71,8 @@ class LogFile:
             TimeoutError: Not within `patience` seconds.
             Refused: It cannot be had at present.
         """
+        if self._taken is not None:
+            return self._taken
         if self._taking is None:
             self._taking = asyncio.get_running_loop().run_in_executor(
                 self._writing, opening.take, self.path, now, self.damage
@@ -79,7 +82,7 @@ class LogFile:
             raise TimeoutError(f"the disk has not answered for {patience:g} s")
         taking, self._taking = self._taking, None
         opened = taking.result()
-        self._store, self._lock = opened.store, opened.lock
+        self._store, self._lock, self._taken = opened.store, opened.lock, opened
         self.damage, self._bad_reads = None, 0
         return opened
 
@@ -105,6 +108,7 @@ class LogFile:
         await self._with_store(EventStore.forget_consumers, gone)
         await self._read(self._reader.open_reader)
         self.use(opened.kept.clocks)
+        self._taken = None
 
     async def look(self, patience: float) -> tuple[opening.Numbers, opening.Kept] | None:
         """Open a file that cannot be written for reading: see `opening.look`."""
@@ -123,7 +127,7 @@ class LogFile:
 
     async def drop(self) -> None:
         """Let go of it, so that it can be taken again."""
-        store, self._store = self._store, None
+        store, self._store, self._taken = self._store, None, None
         if store is not None:
             await self._write(store.close)
         if self._lock is not None:

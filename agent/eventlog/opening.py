@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from agent.errors import GatepostError
-from agent.eventlog.salvage import salvage
+from agent.eventlog.salvage import Salvage, salvage
 from agent.eventlog.store import EventStore
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
     path.parent.mkdir(parents=True, exist_ok=True)
     held = lock(path)
     try:
-        _finish(path, now)
+        finished = _finish(path, now)
         damage = damage or _visible_damage(path)
         if damage is None:
             was_there = path.exists()
@@ -170,26 +170,33 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
                 kept = _kept(store)
                 if was_there and not has_wal and (run == 0 or not was_clean):
                     # SQLite takes the file alone for all there was, although the last run did not close it.
-                    numbers = Numbers(run + 1, newest + SKIPPED) if run else unknown(now)
-                    kept = kept._replace(was_clean=False)
-                    return Opened(store, held, numbers, kept, Recovery(LOST_WAL))
+                    return _anew(store, held, Recovery(LOST_WAL), now, are_runs_known=run > 0)
+                if finished is not None:
+                    return _anew(store, held, finished, now, are_runs_known=run > 0)
                 return Opened(store, held, Numbers(run + 1, newest + 1), kept, None)
             except (sqlite3.DatabaseError, *Senseless) as error:
                 if not is_damage(error):
                     raise
                 damage = str(error)
         if damage == CONFLICT:
-            recovery, known = Recovery(damage, _set_aside(path, now)), False
+            recovery, are_runs_known = Recovery(damage, _set_aside(path, now)), False
         else:
-            recovery, known = _replace(path, damage, now)
-        store = _open(path)
-        run, newest, _ = store.newest()
-        numbers = Numbers(run + 1, newest + SKIPPED) if known else unknown(now)
-        return Opened(store, held, numbers, _kept(store)._replace(was_clean=False), recovery)
+            recovery, are_runs_known = _replace(path, damage, now)
+        return _anew(_open(path), held, recovery, now, are_runs_known=are_runs_known)
     except BaseException:
         if held is not None:
             held.close()
         raise
+
+
+def _anew(
+    store: EventStore, held: TextIO | None, recovery: Recovery, now: int, *, are_runs_known: bool
+) -> Opened:
+    """Return a file of which something is missing, with numbers that what is missing cannot have had."""
+    run, newest, _ = store.newest()
+    skipped = newest + SKIPPED
+    numbers = Numbers(run + 1, skipped) if are_runs_known else unknown(max(now, skipped))
+    return Opened(store, held, numbers, _kept(store)._replace(was_clean=False), recovery)
 
 
 def _visible_damage(path: Path) -> str | None:
@@ -220,9 +227,9 @@ def look(path: Path) -> tuple[Numbers, Kept] | None:
         store.close()
 
 
-def unknown(now: int) -> Numbers:
-    """Return numbers that no earlier run has had, where nothing is known of those: by the clock, and by chance."""
-    return Numbers(_jump(0), max(now, 1))
+def unknown(first_seq: int) -> Numbers:
+    """Return numbers that no earlier run has had, where those are not known: the run's by chance, and what is usually the time."""
+    return Numbers(_jump(0), max(first_seq, 1))
 
 
 def _jump(run: int) -> int:
@@ -285,6 +292,22 @@ def _replace(path: Path, reason: str, now: int) -> tuple[Recovery, bool]:
     _remove(making)
     found = salvage(path)
     store = _open(making)
+    try:
+        salvaged = _fill(store, found)
+    except BaseException:
+        store.close()
+        _remove(making)  # on a full disk it would be in the way of its own next try
+        raise
+    store.close()
+    os.replace(making, made)  # noqa: PTH105 -- atomic
+    finished = _finish(path, now)
+    aside = finished.set_aside if finished is not None else None
+    unreadable = found.senseless_pages + found.blank_pages
+    return Recovery(reason, aside, salvaged, unreadable), found.highest_run > 0
+
+
+def _fill(store: EventStore, found: Salvage) -> int:
+    """Write what was read of a damaged file to a new one, all of it into the file itself; return how many events it has."""
     for table, rows in found.rows.items():
         for row in rows:
             marks = ",".join("?" * len(row))
@@ -293,23 +316,22 @@ def _replace(path: Path, reason: str, now: int) -> tuple[Recovery, bool]:
         store.db.execute("BEGIN")
         store.db.executemany("INSERT OR REPLACE INTO events VALUES (?,?,?,?,?,?)", batch)
         store.db.execute("COMMIT")
-    salvaged = store.db.execute("SELECT count(*) FROM events").fetchone()[0]
-    store.close()  # the last to close moves the write-ahead log into the file
-    os.replace(making, made)  # noqa: PTH105 -- atomic
-    aside = _finish(path, now)
-    unreadable = found.senseless_pages + found.blank_pages
-    return Recovery(reason, aside, salvaged, unreadable), found.highest_run > 0
+    store.db.execute(
+        "PRAGMA wal_checkpoint(TRUNCATE)"
+    ).fetchall()  # closing would do it too, but not say where it cannot
+    salvaged: int = store.db.execute("SELECT count(*) FROM events").fetchone()[0]
+    return salvaged
 
 
-def _finish(path: Path, now: int) -> Path | None:
-    """Put a file that was made anew in its place, also where that was interrupted; return where the old one is."""
+def _finish(path: Path, now: int) -> Recovery | None:
+    """Put a file that was made anew in its place, also where that was interrupted; None where there is none."""
     _, made = _beside(path)
     if not made.exists():
         return None
     aside = _set_aside(path, now)
     os.replace(made, path)  # noqa: PTH105 -- atomic
     _sync_folder(path.parent)
-    return aside
+    return Recovery("making it anew was interrupted", aside)
 
 
 def _beside(path: Path) -> tuple[Path, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.clock import NO_EARLIER
 from agent.events import Lane
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ GIVE_BACK: Final = 16 * 1024**2
 
 REJECTED: Final = 10_000
 """Rejected events that are kept; the oldest go first."""
+
+_SHIFT: Final = """ifnull((
+    SELECT ifnull(this.correction, CASE WHEN this.is_set THEN 0 ELSE (
+        SELECT next.offset - this.offset FROM clocks next
+        WHERE next.first_seq > this.first_seq AND next.is_set ORDER BY next.first_seq LIMIT 1
+    ) END)
+    FROM clocks this WHERE this.first_seq <= seq ORDER BY this.first_seq DESC LIMIT 1
+), 0)"""
+"""What is to be added to the time of an event to tell how old it is. Where its boot never knew the time, it is taken for one
+of the next boot that did: too young rather than too old."""
 
 _SIGNS: Final = ((Lane.READINGS, ">"), (Lane.URGENT, "<"))
 
@@ -88,8 +99,7 @@ def delete_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]
         deleted += db.execute(
             "DELETE FROM events WHERE seq IN (SELECT seq FROM (SELECT seq, time FROM events"  # noqa: S608
             f" WHERE stream {sign} 0 AND seq <= ? AND seq NOT IN (SELECT seq FROM rejected) ORDER BY seq LIMIT ?)"
-            " WHERE time + ifnull((SELECT correction FROM clocks WHERE first_seq <= seq"
-            " ORDER BY first_seq DESC LIMIT 1), 0) < ?)",
+            f" WHERE time + {_SHIFT} < ?)",
             (passed[lane], CHUNK, before),
         ).rowcount
     return deleted
@@ -98,10 +108,9 @@ def delete_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]
 def undelivered_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]) -> Freed:
     """Delete a chunk of events from before a wall time that are not delivered everywhere."""
     rows = db.execute(
-        "SELECT seq FROM (SELECT seq, time FROM events WHERE seq > ?"
+        "SELECT seq FROM (SELECT seq, time FROM events WHERE seq > ?"  # noqa: S608 -- our own text
         " AND seq > CASE WHEN stream < 0 THEN ? ELSE ? END ORDER BY seq LIMIT ?)"
-        " WHERE time + ifnull((SELECT correction FROM clocks WHERE first_seq <= seq"
-        " ORDER BY first_seq DESC LIMIT 1), 0) < ?",
+        f" WHERE time + {_SHIFT} < ?",
         (min(passed.values()), passed[Lane.URGENT], passed[Lane.READINGS], CHUNK, before),
     ).fetchall()
     return _delete(db, [seq for (seq,) in rows], 0)
@@ -109,7 +118,9 @@ def undelivered_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane,
 
 def forget_rejected(db: sqlite3.Connection, before: int) -> None:
     """Forget rejections from before a wall time, and the oldest where there are too many."""
-    db.execute("DELETE FROM rejected WHERE time < ?", (before,))
+    db.execute(
+        "DELETE FROM rejected WHERE time BETWEEN ? AND ?", (NO_EARLIER, before)
+    )  # others are of an unset clock
     db.execute(
         "DELETE FROM rejected WHERE seq <= (SELECT seq FROM rejected ORDER BY seq DESC LIMIT 1 OFFSET ?)",
         (REJECTED,),
@@ -118,7 +129,9 @@ def forget_rejected(db: sqlite3.Connection, before: int) -> None:
 
 def forget_runs(db: sqlite3.Connection) -> None:
     """Forget runs, and what their clock was, of which no event is left; not the last one."""
-    oldest = db.execute("SELECT ifnull(min(seq), 0) FROM events").fetchone()[0]
+    oldest = db.execute(
+        "SELECT coalesce((SELECT min(seq) FROM events), (SELECT max(first_seq) FROM runs), 0)"
+    ).fetchone()[0]
     for table in ("runs", "clocks"):
         last = db.execute(
             f"SELECT max(first_seq) FROM {table} WHERE first_seq <= ?",  # noqa: S608 -- one of two names
@@ -194,4 +207,5 @@ def give_back(db: sqlite3.Connection, now: Usage) -> None:
     if empty > max(GIVE_BACK, now.used):
         # `execute` would stop after the first page; some megabytes at a time, for the writer waits meanwhile.
         db.executescript(f"PRAGMA incremental_vacuum({GIVE_BACK // 4096})")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # Not TRUNCATE: a write-ahead log of no bytes tells nobody that it was there.
+        db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()

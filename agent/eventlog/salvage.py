@@ -191,7 +191,7 @@ _TABLES: Final = (
     _Table(
         "clocks",
         True,
-        (_INTEGER, _TEXT, _MAYBE_INTEGER, _MAYBE_INTEGER, _MAYBE_INTEGER),
+        (_INTEGER, _TEXT, _INTEGER, _INTEGER, _MAYBE_INTEGER),
         1,
         _is_clock,
         _later,
@@ -236,7 +236,7 @@ class Salvage:
         counts: Rows by table. Of the events those that `events` has yielded so far, repeats among them.
         lost: Events that `events` has met so far which cannot be understood: of a stream that was not found, or with
             other values than it has. Repeats among them.
-        highest_seq: No event, cursor or run that was found is beyond this sequence number; 0 where there is none.
+        highest_seq: No event, cursor, stretch or run that was found is beyond this sequence number; 0 where there is none.
         highest_run: The highest number of a run that was found; 0 where there is none.
         pages: Pages read, those of the -wal included.
         blank_pages: Pages of zeros among them: freed by an SQLite that wipes them, or lost.
@@ -282,6 +282,7 @@ class Salvage:
             self.counts[name] = len(rows)
         self._channels = {row[0]: len(_decode_names(row[3])) for row in self.rows["streams"]}
         reached = [row[2] for row in self.rows["cursors"]] + [row[1] - 1 for row in self.rows["runs"]]
+        reached += [row[3] for row in self.rows["ahead"]]
         self.highest_seq = max([self.highest_seq, *reached])
         self.highest_run = max((row[0] for row in self.rows["runs"]), default=0)
         self.pages, self.blank_pages = reader.read, reader.blank
