@@ -129,7 +129,7 @@ class App:
             couriers = self._build_couriers(gateway)
             api = LocalApi(
                 socket_paths(self.log.path),
-                self.log,
+                self.log.reader,
                 _encoding("json", None, gateway),
                 self.status,
                 self._couriers,
@@ -233,7 +233,7 @@ class App:
             encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
             forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
             courier = Courier(
-                entry.name, forwarder, self.log, lambda: list(self._abouts.values()), entry.carried
+                self.log.consumer(entry.name), forwarder, lambda: list(self._abouts.values()), entry.carried
             )
             self._couriers[entry.name] = courier
             part = self._part("forwarder", entry.name)
@@ -306,7 +306,7 @@ class App:
             }
             parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
         for name, courier in self._couriers.items():
-            waiting = await self.log.waiting(name)
+            waiting = await self.log.consumer(name).waiting()
             parts["forwarder"][name] |= {
                 "delivered": courier.delivered, "rejected": courier.rejected, "waiting": waiting,
             }  # fmt: skip
@@ -325,7 +325,7 @@ class App:
                 for a in self._rulebook.alarms
             ],
             "log": {
-                "path": str(self.log.path), "last": self.log.last, "dropped": self.log.dropped, "fault": self.log.fault,
+                "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.dropped, "fault": self.log.fault,
             },
         }  # fmt: skip
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from agent.contracts import Forwarder
-    from agent.eventlog import EventLog
+    from agent.eventlog import Consumer
     from agent.events import Event
     from agent.supervisor import Part
 
@@ -69,7 +69,7 @@ class Courier:
     """Serves one forwarder.
 
     Attributes:
-        name: The forwarder's name, under which the log keeps its cursors.
+        name: The forwarder's name.
         delivered: Events acknowledged since the start.
         rejected: Events that the far side refused for good since the start.
         replay: What is sent once more at present; None where nothing is.
@@ -77,18 +77,18 @@ class Courier:
 
     def __init__(
         self,
-        name: str,
+        consumer: Consumer,
         forwarder: Forwarder[Any],
-        log: EventLog,
         state: Callable[[], Sequence[Event]],
         settings: Settings,
     ) -> None:
-        self.name = name
+        self.name = consumer.name
         self.delivered = 0
         self.rejected = 0
         self.replay: Replay | None = None
         self._forwarder = forwarder
-        self._log = log
+        self._consumer = consumer
+        self._log = consumer.reader
         self._state = state
         self._settings = settings
         # Each queue is carried in order; the first one goes first: urgent, then readings, then replays.
@@ -144,7 +144,7 @@ class Courier:
     def _lay_out(self) -> None:
         """Lay out what is not delivered, for a new connection."""
         self._in_flight = 0
-        self._rewinds = self._log.rewinds
+        self._rewinds = self._consumer.rewinds
         missed = time.monotonic() - self._lost_at > GRACE
         if missed:
             self._historical_upto = self._log.last
@@ -161,7 +161,7 @@ class Courier:
         """Return what is not delivered of a lane, historical and live apart; the last one has no end."""
         legs = []
         boundary = self._historical_upto or 0
-        for after, upto in self._log.undelivered(self.name, lane):
+        for after, upto in self._consumer.undelivered(lane):
             if after < boundary:
                 legs.append(
                     self._leg(
@@ -193,7 +193,7 @@ class Courier:
         """Wait until everything in the log is delivered."""
         while True:
             self._landed.clear()  # before looking, for what lands while the file is counted
-            if not self._in_flight and not await self._log.waiting(self.name):
+            if not self._in_flight and not await self._consumer.waiting():
                 return
             await self._landed.wait()
 
@@ -243,7 +243,7 @@ class Courier:
         """Send whatever there is, as far as there is room in the window."""
         self._is_called = False
         try:
-            if self._log.rewinds != self._rewinds:
+            if self._consumer.rewinds != self._rewinds:
                 raise Disconnected("the event log was found again, with older events to deliver")
             for queue in self._queues:
                 self._send_queue(queue)
@@ -358,7 +358,7 @@ class Courier:
         leg.landed = flight.batch[-1].seq
         if leg.lane is not None:
             self.delivered += len(flight.batch)
-            self._log.acknowledge(self.name, leg.lane, flight.after, leg.landed)
+            self._consumer.acknowledge(leg.lane, flight.after, leg.landed)
         elif self.replay is not None and self.replay.leg is leg:
             self.replay.acknowledged += len(flight.batch)
             self.replay.landed = leg.landed
@@ -368,7 +368,7 @@ class Courier:
         if leg.flights or leg.upto is None or leg.landed >= leg.upto:
             return
         if leg.lane is not None:
-            self._log.acknowledge(self.name, leg.lane, leg.landed, leg.upto)
+            self._consumer.acknowledge(leg.lane, leg.landed, leg.upto)
             self._landed.set()
         elif self.replay is not None and self.replay.leg is leg:
             self.replay.landed = leg.upto
@@ -381,7 +381,7 @@ class Courier:
         self.delivered -= len(refused)
         if leg.lane is not None:
             for event in refused:
-                self._log.reject(self.name, event, error.reason)
+                self._consumer.reject(event, error.reason)
         now = time.monotonic()
         if now < self._refusal_told.get(error.reason, 0.0):
             return

@@ -90,17 +90,18 @@ async def _show_events(gateway: app.App, printer: console.Printer) -> None:
     """Print a line for each event, from this run's first."""
     paint = console.Style(sys.stdout)
     wake = asyncio.Event()
-    stop_listening = gateway.log.listen(wake.set)
-    after = gateway.log.first - 1
+    log = gateway.log.reader
+    stop_listening = log.listen(wake.set)
+    after = log.first - 1
     try:
         while True:
             wake.clear()
-            for event in await gateway.log.history(after, 500):
+            for event in await log.history(after, 500):
                 while printer.is_full:  # noqa: ASYNC110 -- the thread cannot set an asyncio.Event
                     await asyncio.sleep(0.1)
                 printer.put(console.render(event, gateway.log.units(event.source), paint))
                 after = event.seq
-            if after == gateway.log.last:
+            if after == log.last:
                 await wake.wait()
     finally:
         stop_listening()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from agent.eventlog import EventLog
+    from agent.eventlog import Reader
     from agent.events import Event
 
 CHUNK: Final = 500
@@ -51,7 +51,7 @@ class Leg:
     """
 
     def __init__(
-        self, log: EventLog, lane: Lane | None, after: int, upto: int | None, delivery: Delivery, chunk: int
+        self, log: Reader, lane: Lane | None, after: int, upto: int | None, delivery: Delivery, chunk: int
     ) -> None:
         self.lane = lane
         self.delivery = delivery

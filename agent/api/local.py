@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent.contracts import Encoding
     from agent.courier import Courier
-    from agent.eventlog import EventLog
+    from agent.eventlog import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class LocalApi:
     def __init__(
         self,
         paths: Sequence[Path],
-        log: EventLog,
+        log: Reader,
         encoding: Encoding[Any],
         status: Callable[[], Awaitable[dict[str, Any]]],
         couriers: Mapping[str, Courier],

@@ -6,10 +6,12 @@
 `cursors`, `clocks` and `shedding`, which know no file; and `log`, which is made of them.
 """
 
+from agent.eventlog.consumer import Consumer
 from agent.eventlog.log import EventLog
 from agent.eventlog.opening import LogInUse
+from agent.eventlog.reader import Reader
 from agent.eventlog.schema import ForeignFile, NewerLog
 from agent.eventlog.settings import Settings
 from agent.eventlog.store import EventStore
 
-__all__ = ["EventLog", "EventStore", "ForeignFile", "LogInUse", "NewerLog", "Settings"]
+__all__ = ["Consumer", "EventLog", "EventStore", "ForeignFile", "LogInUse", "NewerLog", "Reader", "Settings"]

@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, Final
 
 from agent.eventlog import opening, shedding
 from agent.eventlog.clocks import Clocks
-from agent.eventlog.cursors import Cursors
-from agent.eventlog.group import Group, Rejection
+from agent.eventlog.consumer import Consumer
+from agent.eventlog.group import Group
 from agent.eventlog.logfile import LogFile, Refused
-from agent.eventlog.pending import Ages, Pending
+from agent.eventlog.memory import Memory
+from agent.eventlog.reader import Reader
 from agent.eventlog.retaining import Retaining
 from agent.eventlog.store import REMOVED
-from agent.eventlog.tail import Tails
 from agent.events import Event, EventType, Lane, lane_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from agent.clock import Clock
@@ -64,53 +64,41 @@ RETRY: Final = 1.0
 LOOK_EVERY: Final = 0.25
 """Seconds between looks at how old the oldest undelivered reading has become, while there is anything to write."""
 
-COUNT_UPTO: Final = 50_000
-"""Waiting events that are counted one by one; of more, it is said how many they can be at most."""
-
 
 class EventLog:
     """Appends, hands out by cursor, keeps cursors, commits and retains. For use in one event loop.
 
     Attributes:
-        run: Which start of the agent this is; 0 before `open`.
-        first: The sequence number of this run's first event.
+        path: Its file.
+        reader: Reads its events.
         was_clean: Whether the last run ended by itself.
         dropped: Undelivered events that had to go since the start.
         fault: Why the log cannot be written at present; None where it can.
-        rewinds: How often cursors went back to what a file says that was found late; couriers then begin anew.
     """
 
     def __init__(self, path: Path, settings: Settings, clock: Clock) -> None:
         self.path = path
-        self.settings = settings
-        self.run = 0
-        self.first = 1
         self.was_clean = True
         self.dropped = 0
         self.fault: str | None = None
-        self.rewinds = 0
+        self._settings = settings
         self._clock = clock
-        self._consumers: tuple[str, ...] = ()
         self._version = ""
-        self._file = LogFile(path, self._on_damage)
+        self._memory = Memory(settings)
+        self._file = LogFile(path, self._memory.hurry)
+        self.reader = Reader(self._memory, self._file)
         self._is_blind = False  # whether this run began without knowing what is in the file
-        self._next = 1
-        self._written = 0
-        self._pending = Pending()
-        self._tails = Tails(0)
-        self._cursors = Cursors((), {}, {}, 0)
-        self._clocks = Clocks()
-        self._states: dict[str, dict[str, Value]] = {}
-        self._units: dict[str, Mapping[str, str]] = {}
-        self._listeners: list[Callable[[], None]] = []
-        self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
-        self._ages = Ages(settings.commit / 8)
         self._last_commit = 0.0
         self._committing_since: float | None = None
         self._losses = shedding.Losses()
-        self._retaining = Retaining(self._file, settings, clock, self._passed, self._losses)
+        self._retaining = Retaining(self._file, settings, clock, self._memory.passed, self._losses)
+
+    @property
+    def run(self) -> int:
+        """Which start of the agent this is; 0 before `open`."""
+        return self._memory.run
 
     # --- open and close -------------------------------------------------------------------------------------------
 
@@ -126,11 +114,13 @@ class EventLog:
             NewerLog: It was written by a newer gatepost.
             ForeignFile: It belongs to another program.
         """
-        self._consumers, self._version = tuple(consumers), version
+        self._memory.consumers, self._version = tuple(consumers), version
         self._last_commit = self._clock.monotonic()
         try:
             opened = await self._file.take(self._clock.wall(), STALLED)
-            await self._file.begin(opened, opened.numbers, self._version, self._clock.wall(), self._consumers)
+            await self._file.begin(
+                opened, opened.numbers, self._version, self._clock.wall(), self._memory.consumers
+            )
         except (sqlite3.Error, OSError) as error:  # TimeoutError is an OSError
             fault = str(error)
             await self._file.drop()
@@ -149,17 +139,12 @@ class EventLog:
 
     def _begin(self, numbers: opening.Numbers, kept: opening.Kept) -> None:
         """Begin a run, on what is known from earlier ones."""
-        self.run, self.first = numbers
+        memory = self._memory
+        memory.begin(numbers, kept)
         self.was_clean = kept.was_clean
-        self._next = self.first
-        self._written = self.first - 1
-        self._tails = Tails(self._written)
-        self._cursors = Cursors(self._consumers, kept.cursors, kept.ahead, self._written)
-        self._states = kept.states
-        self._clocks = kept.clocks
         is_set = self._clock.is_set()
-        self._pending.clocks = self._clocks.begin(
-            self.first, self._clock.boot(), self._clock.offset(), is_set=is_set
+        memory.pending.clocks = memory.clocks.begin(
+            memory.first, self._clock.boot(), self._clock.offset(), is_set=is_set
         )
         if not is_set:
             logger.warning("the clock is not set; events are marked until it is")
@@ -168,14 +153,12 @@ class EventLog:
         """Write to a file that was taken, from now on."""
         if self._is_blind:  # what waits in the file comes first, so this run's events come again after it
             self._is_blind = False
-            self._cursors = Cursors(self._consumers, opened.kept.cursors, opened.kept.ahead, self.first - 1)
-            self.rewinds += 1
-            self._notify()
-        self._cursors.forget_saved()
+            self._memory.rewind(opened.kept)
+        self._memory.cursors.forget_saved()
         if opened.recovery is not None:
             # Whatever is still in memory may not have been in what could be read.
-            self._pending.events = self._tails.merged(0, self.last, self.last)
-            self._pending.states = {**self._states}
+            self._memory.pending.events = self._memory.tails.merged(0, self._memory.last, self._memory.last)
+            self._memory.pending.states = {**self._memory.states}
             logger.error("the event log %s is made anew: %s", self.path, opened.recovery)
             self.append(EventType.LOG_RECOVERED, "agent", opened.recovery.facts)
 
@@ -183,14 +166,14 @@ class EventLog:
         """Write what is on the tail, mark the run as ended, and close."""
         if self.run:
             try:
-                self._cursors.is_dirty = True
+                self._memory.cursors.is_dirty = True
                 await self.commit()
                 await self._file.end_run(self.run, self._clock.wall())
             except Refused as error:
                 self.fault = str(error)
                 logger.error(  # noqa: TRY400
                     "the event log %s could not be ended: %s; %d events that are not written are lost",
-                    self.path, error, len(self._pending.events),
+                    self.path, error, len(self._memory.pending.events),
                 )  # fmt: skip
         await self._file.close()
 
@@ -198,7 +181,7 @@ class EventLog:
 
     def describe(self, source: str, units: Mapping[str, str]) -> None:
         """Say the unit by channel of a device, for those who read the file itself."""
-        self._units[source] = units
+        self._memory.units[source] = units
 
     def append(
         self,
@@ -217,57 +200,59 @@ class EventLog:
             time: When it happened, in microseconds since 1970-01-01 UTC; now where it is not said.
             quality: Only the channels whose quality is not good.
         """
+        memory = self._memory
         wall, now = self._clock.wall(), self._clock.monotonic()
-        if self._clocks.has_jumped(wall - round(now * 1e6)):
+        if memory.clocks.has_jumped(wall - round(now * 1e6)):
             self.look_at_clock()  # so that each event is known by the clock that stamped it
         late = time is not None and wall - time > 1_000_000
+        seq = memory.last + 1
         event = Event(
-            self.run,
-            self._next,
+            memory.run,
+            seq,
             event_type,
             source,
             wall if time is None else time,
             values,
             quality,
             wall if late else None,
-            self._next <= self._clocks.unset_upto,
+            seq <= memory.clocks.unset_upto,
         )
-        self._next += 1
+        memory.last = seq
         lane = lane_of(event_type)
-        self._ages.note(event.seq, now)
-        self._tails[lane].events.append(event)
-        self._pending.events.append(event)
+        memory.ages.note(seq, now)
+        memory.tails[lane].events.append(event)
+        pending = memory.pending.events
+        pending.append(event)
         if lane is Lane.URGENT:
-            self._pending.is_urgent = True
-            self._wake.set()
-        elif len(self._pending.events) == 1 or len(self._pending.events) >= GROUP:
-            self._wake.set()
-        if self.settings.commit:
-            self._notify()
+            memory.hurry()
+        elif len(pending) == 1 or len(pending) >= GROUP:
+            memory.wake.set()
+        if memory.sends_unwritten:
+            memory.notify()
         return event
 
     def put_state(self, part: str, state: Mapping[str, Value] | None) -> None:
         """Save what a part must know after a restart, with the next commit; None forgets it."""
-        self._pending.states[part] = state
+        self._memory.pending.states[part] = state
         if state is None:
-            self._states.pop(part, None)
+            self._memory.states.pop(part, None)
         else:
-            self._states[part] = dict(state)
-        if len(self._pending.states) == 1:
-            self._wake.set()
+            self._memory.states[part] = dict(state)
+        if len(self._memory.pending.states) == 1:
+            self._memory.wake.set()
 
     def state(self, part: str) -> dict[str, Value] | None:
         """Return what a part saved, in this run or an earlier one."""
-        return self._states.get(part)
+        return self._memory.states.get(part)
 
     def saved_parts(self) -> Iterable[str]:
         """Return the names of the parts that saved something, in this run or an earlier one."""
-        return self._states.keys()
+        return self._memory.states.keys()
 
     @property
     def is_full(self) -> bool:
         """Whether producers should wait for the disk with `room`."""
-        return len(self._pending.events) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
+        return len(self._memory.pending.events) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
 
     async def room(self) -> None:
         """Wait until the disk has caught up; at once where it refuses to be written, for sensing goes on."""
@@ -277,121 +262,17 @@ class EventLog:
 
     # --- consumers ------------------------------------------------------------------------------------------------
 
-    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` whenever there is something new to read; return what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def _notify(self) -> None:
-        for listener in self._listeners:
-            listener()
+    def consumer(self, name: str) -> Consumer:
+        """Return one of those that the log was opened for, by name."""
+        return Consumer(name, self.reader, self._memory, self._clock)
 
     def units(self, source: str) -> Mapping[str, str]:
         """Return the unit by channel of a device, as `describe` was told."""
-        return self._units.get(source, {})
-
-    @property
-    def last(self) -> int:
-        """The sequence number of the newest event."""
-        return self._next - 1
-
-    @property
-    def _visible(self) -> int:
-        return self.last if self.settings.commit else self._written
-
-    def peek(self, lane: Lane, after: int, limit: int) -> list[Event] | None:
-        """Return the next events of a lane after a sequence number, or None where `fetch` must read the file."""
-        tail = self._tails[lane]
-        return self._mended(tail.after(after, limit, self._visible)) if after >= tail.base else None
-
-    def _mended(self, events: list[Event]) -> list[Event]:
-        """Return events of the tail with the times that are known by now."""
-        if not events or events[0].seq > self._clocks.unset_upto:
-            return events
-        return [self._clocks.mended(event) for event in events]
-
-    async def fetch(self, lane: Lane, after: int, limit: int) -> list[Event]:
-        """Return the next events of a lane after a sequence number, from the file and then from the tail.
-
-        Raises:
-            sqlite3.Error: The file cannot be read at present.
-        """
-        base = self._tails[lane].base
-        if after < base:
-            found = await self._file.read(lane, after, base, limit)
-            if found:
-                return found
-        return self.peek(lane, max(after, base), limit) or []
-
-    async def history(self, after: int, limit: int) -> list[Event]:
-        """Return the next events of both lanes after a sequence number, in order of seq.
-
-        Raises:
-            sqlite3.Error: The file cannot be read at present.
-        """
-        base = max(tail.base for tail in self._tails.values())
-        if after < base and (after < self._written or self._file.is_held):
-            found = await self._file.read(None, after, base, limit)
-            if found:
-                return found
-        return self._mended(self._tails.merged(max(after, base), limit, self.last))
-
-    def cursor(self, consumer: str, lane: Lane) -> int:
-        """Return up to which sequence number a consumer has acknowledged all of a lane."""
-        return self._cursors.at[consumer, lane]
-
-    def undelivered(self, consumer: str, lane: Lane) -> list[tuple[int, int | None]]:
-        """Return what a consumer has not acknowledged, oldest first: after < seq <= upto, the last one without an end."""
-        return self._cursors.undelivered((consumer, lane))
-
-    def acknowledge(self, consumer: str, lane: Lane, after: int, upto: int) -> None:
-        """Note that all events of the lane with `after` < seq <= `upto` are delivered to a consumer.
-
-        Its cursor moves where nothing before them is missing; a stretch ahead of it is remembered until then.
-        """
-        if self._cursors.acknowledge((consumer, lane), after, upto) and upto <= self._written:
-            if not self._cursors.is_dirty:
-                self._wake.set()
-            self._cursors.is_dirty = True
-
-    def reject(self, consumer: str, event: Event, reason: str) -> None:
-        """Set aside an event that a consumer's far side refuses for good, so that it stays readable."""
-        self._pending.rejections.append(Rejection(event, consumer, self._clock.wall(), reason))
-        self._wake.set()
-
-    async def waiting(self, consumer: str) -> int:
-        """Return how many events a consumer has not acknowledged; of very many, how many they can be at most."""
-        count = 0
-        for lane, tail in self._tails.items():
-            for after, upto in self._cursors.undelivered((consumer, lane)):
-                last = self.last if upto is None else upto
-                count += len(tail.after(after, len(tail.events), last))
-                in_file = min(tail.base, last) - after
-                if in_file > COUNT_UPTO:
-                    count += in_file
-                elif in_file > 0:
-                    try:
-                        count += await self._file.count(lane, after, min(tail.base, last))
-                    except sqlite3.Error:
-                        count += in_file
-        return count
-
-    @property
-    def written_upto(self) -> int:
-        """The sequence number up to which everything is in the file, or gone."""
-        return self._written
-
-    def base(self, lane: Lane) -> int:
-        """Return the sequence number up to which events of a lane are no longer in memory."""
-        return self._tails[lane].base
-
-    def _passed(self) -> dict[Lane, int]:
-        """By lane, the sequence number up to which every consumer has acknowledged."""
-        return self._cursors.passed(self.last)
+        return self._memory.units.get(source, {})
 
     @property
     def _passed_readings(self) -> int:
-        return self._passed()[Lane.READINGS] if self._consumers else 0
+        return self._memory.passed()[Lane.READINGS] if self._memory.consumers else 0
 
     # --- the commits ----------------------------------------------------------------------------------------------
 
@@ -414,10 +295,12 @@ class EventLog:
 
     def look_at_clock(self) -> None:
         """Notice that the clock was set, or has jumped, and correct the times of what was logged before it was set."""
-        changed, jumped = self._clocks.observe(self._next, self._clock.offset(), is_set=self._clock.is_set())
+        changed, jumped = self._memory.clocks.observe(
+            self._memory.last + 1, self._clock.offset(), is_set=self._clock.is_set()
+        )
         if not changed:
             return
-        self._pending.clocks += changed
+        self._memory.pending.clocks += changed
         corrections = [stretch.correction for stretch in changed if stretch.correction is not None]
         if jumped:
             self._retaining.on_jump()
@@ -431,12 +314,14 @@ class EventLog:
 
     async def _keep_committing(self) -> None:
         while True:
-            self._wake.clear()
+            self._memory.wake.clear()
             wait = self._due_in()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(wait, LOOK_EVERY) if self._pending.events else wait):
-                        await self._wake.wait()
+                    async with asyncio.timeout(
+                        min(wait, LOOK_EVERY) if self._memory.pending.events else wait
+                    ):
+                        await self._memory.wake.wait()
             if self._due_in() <= 0:
                 try:
                     if self._file.damage is not None:
@@ -457,44 +342,43 @@ class EventLog:
         """
         opened = await self._file.take(self._clock.wall(), STALLED)
         is_ours = opened.recovery is not None or opened.numbers.run == self.run + 1
-        if not is_ours and opened.numbers.first_seq > self.first:
+        if not is_ours and opened.numbers.first_seq > self._memory.first:
             self._file.damage = opening.CONFLICT
             raise sqlite3.DatabaseError(opening.CONFLICT)
-        ours = opening.Numbers(self.run, self.first)
-        await self._file.begin(opened, ours, self._version, self._clock.wall(), self._consumers)
-        self._file.use(self._clocks)
-        if not is_ours and self._written >= self.first:
+        ours = opening.Numbers(self.run, self._memory.first)
+        await self._file.begin(opened, ours, self._version, self._clock.wall(), self._memory.consumers)
+        self._file.use(self._memory.clocks)
+        if not is_ours and self._memory.written >= self._memory.first:
             opened = opened._replace(recovery=opening.Recovery(REMOVED))
         self._adopt(opened)
 
-    def _on_damage(self) -> None:
-        """Have a file that turns out to be damaged made anew."""
-        self._pending.is_urgent = True
-        self._wake.set()
-
     def _due_in(self) -> float:
         """Return the seconds until what is in memory must be written; 0 or less for now."""
-        if self._pending.is_urgent or len(self._pending.events) >= GROUP or not self._file.is_held:
+        if (
+            self._memory.pending.is_urgent
+            or len(self._memory.pending.events) >= GROUP
+            or not self._file.is_held
+        ):
             return 0
-        has_facts = self._cursors.is_dirty or self._pending.has_facts
-        if not (self._pending.events or has_facts):
+        has_facts = self._memory.cursors.is_dirty or self._memory.pending.has_facts
+        if not (self._memory.pending.events or has_facts):
             return HISTORY
         now = self._clock.monotonic()
         due = self._last_commit + HISTORY
         if has_facts:  # over what is in the file: a crash now would deliver it again
-            due = min(due, self._last_commit + self.settings.commit)
+            due = min(due, self._last_commit + self._settings.commit)
         if (oldest := self._oldest_undelivered()) is not None:
-            due = min(due, oldest + self.settings.commit)
+            due = min(due, oldest + self._settings.commit)
         return due - now
 
     def _oldest_undelivered(self) -> float | None:
         """Return about when the oldest reading was appended that is neither written nor delivered everywhere."""
-        after = max(self._passed_readings, self._written)
-        oldest = self._tails[Lane.READINGS].after(after, 1, self.last)
+        after = max(self._passed_readings, self._memory.written)
+        oldest = self._memory.tails[Lane.READINGS].after(after, 1, self._memory.last)
         if not oldest:
-            self._ages.clear()
+            self._memory.ages.clear()
             return None
-        return self._ages.of(oldest[0].seq)
+        return self._memory.ages.of(oldest[0].seq)
 
     async def commit(self) -> None:
         """Write the tail, the cursors and the states now, in one transaction.
@@ -503,39 +387,41 @@ class EventLog:
             sqlite3.Error: The disk refused; everything is still on the tail.
         """
         async with self._commit_lock:
-            passed = self._passed()
-            taken = self._pending.take()
-            cursors_moved, self._cursors.is_dirty = self._cursors.is_dirty, False
-            last = taken.events[-1].seq if taken.events else self._written
+            passed = self._memory.passed()
+            taken = self._memory.pending.take()
+            cursors_moved, self._memory.cursors.is_dirty = self._memory.cursors.is_dirty, False
+            last = taken.events[-1].seq if taken.events else self._memory.written
             keep = taken.events
-            if not self.settings.retain and self._consumers:
+            if not self._settings.retain and self._memory.consumers:
                 keep = [event for event in keep if event.seq > passed[event.lane]]
             if self._retaining.refusal is not None:
                 keep = self._refuse(keep, passed[Lane.READINGS], self._retaining.refusal)
             try:
                 if keep or cursors_moved or taken.has_facts:
                     self._committing_since = self._clock.monotonic()
-                    at = self._cursors.unsaved()  # those that stand still would cost a page
-                    ahead = {key: tuple(stretches) for key, stretches in self._cursors.ahead.items()}
-                    group = Group(keep, at, ahead, taken.states, self._units, taken.rejections, taken.clocks)
+                    at = self._memory.cursors.unsaved()  # those that stand still would cost a page
+                    ahead = {key: tuple(stretches) for key, stretches in self._memory.cursors.ahead.items()}
+                    group = Group(
+                        keep, at, ahead, taken.states, self._memory.units, taken.rejections, taken.clocks
+                    )
                     self._retaining.on_usage(await self._file.write(group))
-                    self._cursors.note_saved(at)
+                    self._memory.cursors.note_saved(at)
             except BaseException:
-                self._pending.put_back(taken)
-                self._cursors.is_dirty = True
+                self._memory.pending.put_back(taken)
+                self._memory.cursors.is_dirty = True
                 raise
             finally:
                 self._committing_since = None
-            self._written = last
+            self._memory.written = last
             self._last_commit = self._clock.monotonic()
-            self._tails.trim(self._written, passed, GROUP)
+            self._memory.tails.trim(self._memory.written, passed, GROUP)
             if self.fault is not None:
                 logger.warning("the event log %s can be written again", self.path)
                 self.fault = None
                 self._tell_losses(at_once=True)
             self._room.set()
-            if not self.settings.commit:
-                self._notify()
+            if not self._memory.sends_unwritten:
+                self._memory.notify()
 
     def _refuse(self, events: list[Event], passed: int, reason: str) -> list[Event]:
         """Keep new readings that are not delivered off a file that is full; they stay in memory for a while."""
@@ -555,18 +441,20 @@ class EventLog:
     def _on_fault(self, fault: str) -> None:
         """Go on in memory while the disk refuses; say so once, and let readings go when they get too many."""
         self._go_on_in_memory(fault)
-        excess = len(self._pending.events) - TAIL_LIMIT
+        excess = len(self._memory.pending.events) - TAIL_LIMIT
         if excess > 0:
-            readings = [event.seq for event in self._pending.events if event.lane is Lane.READINGS]
-            self._forget(shedding.chosen(self.settings.when_full, readings, excess))
+            readings = [event.seq for event in self._memory.pending.events if event.lane is Lane.READINGS]
+            self._forget(shedding.chosen(self._settings.when_full, readings, excess))
         self._tell_losses()
 
     def _forget(self, seqs: list[int]) -> None:
         if not seqs:
             return
         gone = set(seqs)
-        self._pending.events = [event for event in self._pending.events if event.seq not in gone]
-        self._tails[Lane.READINGS].remove(gone)
+        self._memory.pending.events = [
+            event for event in self._memory.pending.events if event.seq not in gone
+        ]
+        self._memory.tails[Lane.READINGS].remove(gone)
         passed = self._passed_readings  # what was delivered is missed by nobody
         if lost := [seq for seq in seqs if seq > passed]:
             self._losses.note(lost[0], lost[-1], len(lost), "the log cannot be written")
@@ -590,5 +478,5 @@ class EventLog:
             await self._retaining.retain()
         except sqlite3.Error as error:
             self._on_fault(str(error))
-            self._on_damage()
+            self._memory.hurry()
         self._tell_losses()

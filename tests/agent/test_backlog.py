@@ -136,8 +136,8 @@ async def test_with_live_first_what_happens_now_overtakes_and_the_backlog_follow
             assert sent_as(it, Delivery.LIVE) == live
             place = {event.seq: index for index, event in enumerate(it.far.sent)}
             assert max(place[event.seq] for event in live) < place[old[-1].seq] - 500
-            assert it.log.undelivered("site", Lane.READINGS) == [(live[-1].seq, None)], "all joined up"
-            assert await it.log.waiting("site") == 0
+            assert it.consumer.undelivered(Lane.READINGS) == [(live[-1].seq, None)], "all joined up"
+            assert await it.consumer.waiting() == 0
 
 
 async def test_in_order_the_oldest_goes_first(tmp_path: Path) -> None:
@@ -162,18 +162,18 @@ async def test_what_overtook_the_backlog_is_not_sent_again_after_a_restart(tmp_p
             while it.far.open:
                 it.far.acknowledge()
                 await until(lambda: it.courier.delivered == len(it.far.acknowledged))
-                if it.log.cursor("site", Lane.READINGS) > 200:
+                if it.consumer.cursor(Lane.READINGS) > 200:
                     break
         seen += it.far.acknowledged
-        assert it.log.undelivered("site", Lane.READINGS)[-1] == (live[-1].seq, None)
+        assert it.consumer.undelivered(Lane.READINGS)[-1] == (live[-1].seq, None)
     async with opened(tmp_path, LIVE_FIRST) as it:
-        assert it.log.undelivered("site", Lane.READINGS)[-1] == (live[-1].seq, None), "it was saved"
+        assert it.consumer.undelivered(Lane.READINGS)[-1] == (live[-1].seq, None), "it was saved"
         async with running(it):
             await drained(it)
         assert [event.seq for event in it.far.sent] == sorted(
             {event.seq for event in [*old, *live]} - {event.seq for event in seen}
         )
-        assert it.log.undelivered("site", Lane.READINGS) == [(live[-1].seq, None)]
+        assert it.consumer.undelivered(Lane.READINGS) == [(live[-1].seq, None)]
 
 
 async def test_with_live_first_a_flood_that_memory_cannot_hold_becomes_backlog(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_with_live_first_a_flood_that_memory_cannot_hold_becomes_backlog(t
         async with running(it):
             first = it.append(3 * log_module.GROUP)
             await it.log.commit()
-            assert it.log.base(Lane.READINGS) > first[BATCH].seq
+            assert it.log.reader.base(Lane.READINGS) > first[BATCH].seq
             await until(lambda: len(it.far.open) == 1)
             it.far.acknowledge()
             await until(lambda: len(it.far.open) == 1)  # it has seen that it is behind
@@ -294,7 +294,7 @@ async def test_messages_are_as_full_with_a_rate_and_go_no_faster_than_it(tmp_pat
 
 
 def cursors(it: Bench) -> list[int]:
-    return [it.log.cursor("site", lane) for lane in Lane]
+    return [it.consumer.cursor(lane) for lane in Lane]
 
 
 async def test_a_replay_sends_a_stretch_of_both_lanes_once_more_and_moves_no_cursor(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def in_file(path: Path) -> list[Event]:
 
 async def all_of(log: EventLog) -> list[Event]:
     found: list[Event] = []
-    while more := await log.history(found[-1].seq if found else 0, 1000):
+    while more := await log.reader.history(found[-1].seq if found else 0, 1000):
         found += more
     return found
 
@@ -109,7 +109,7 @@ async def test_once_the_clock_is_set_all_events_of_the_boot_have_the_time_at_whi
     async with opened(path, clock) as log:
         written = [read(log, clock) for _ in range(log_module.GROUP + 500)]
         await log.commit()
-        assert log.peek(Lane.READINGS, 0, 1) is None, "some are only in the file"
+        assert log.reader.peek(Lane.READINGS, 0, 1) is None, "some are only in the file"
         in_memory = [read(log, clock) for _ in range(3)]
         clock.set()
         log.look_at_clock()
@@ -120,12 +120,12 @@ async def test_once_the_clock_is_set_all_events_of_the_boot_have_the_time_at_whi
         def told(events: list[Event]) -> list[tuple[int, int, bool]]:
             return [(event.seq, event.time, event.clock_unset) for event in readings(events)]
 
-        tail = log.peek(Lane.READINGS, written[-1][0].seq, 100)
+        tail = log.reader.peek(Lane.READINGS, written[-1][0].seq, 100)
         assert tail is not None
         assert told(tail) == expected[-6:]
         assert told(await all_of(log)) == expected
-        assert told(await log.fetch(Lane.READINGS, 0, 100)) == expected[:100]
-        (said,) = of_type(await log.fetch(Lane.URGENT, 0, 10), EventType.CLOCK_SET)
+        assert told(await log.reader.fetch(Lane.READINGS, 0, 100)) == expected[:100]
+        (said,) = of_type(await log.reader.fetch(Lane.URGENT, 0, 10), EventType.CLOCK_SET)
         assert said.values == {"by": NOW / 1e6}
         assert said.time == NOW + round(after[0][1] * 1e6)
         await log.commit()
@@ -145,7 +145,7 @@ async def test_a_restart_finds_the_clock_set_and_corrects_what_the_run_before_it
         event, at = read(log, clock)
     clock.set()
     async with opened(path, clock) as log:
-        (found,) = await log.fetch(Lane.READINGS, 0, 10)
+        (found,) = await log.reader.fetch(Lane.READINGS, 0, 10)
         assert (found.id, found.time, found.clock_unset) == (event.id, NOW + round(at * 1e6), False)
     assert in_file(path)[0] == found
     db = EventStore(path)
@@ -189,7 +189,7 @@ async def test_a_later_jump_is_said_and_changes_no_times(tmp_path: Path) -> None
         log.look_at_clock()
         after, at = read(log, clock)
         log.look_at_clock()
-        found = await log.history(0, 10)
+        found = await log.reader.history(0, 10)
         assert readings(found) == [before, after]
         assert before.time == NOW
         assert after.time == NOW - 3_600_000_000 + round(at * 1e6)
@@ -207,7 +207,7 @@ async def test_a_clock_that_is_slewed_does_nothing(tmp_path: Path) -> None:
             clock.now += 2.5
             log.look_at_clock()
         events.append(read(log, clock)[0])
-        assert await log.history(0, 10) == events
+        assert await log.reader.history(0, 10) == events
     assert in_file(path) == events
 
 

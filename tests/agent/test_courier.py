@@ -44,7 +44,7 @@ async def test_events_arrive_in_order_and_the_cursor_follows(tmp_path: Path) -> 
         await until(lambda: len(it.far.acknowledged) == 500)
         await it.courier.drained()
         assert it.far.acknowledged == events
-        assert it.log.cursor("site", Lane.READINGS) == events[-1].seq
+        assert it.consumer.cursor(Lane.READINGS) == events[-1].seq
         assert it.courier.delivered == 500
         assert it.part.health is Health.UP
 
@@ -71,7 +71,7 @@ async def test_a_backlog_is_read_from_the_file_then_from_memory_without_gap_or_r
     async with bench(tmp_path, FarSide()) as it:
         events = it.append(3 * log_module.GROUP)
         await it.log.commit()
-        assert it.log.peek(Lane.READINGS, 0, 1) is None  # memory is bounded
+        assert it.log.reader.peek(Lane.READINGS, 0, 1) is None  # memory is bounded
         async with running(it):
             events += it.append(100)
             await until(lambda: len(it.far.acknowledged) == len(events))
@@ -86,9 +86,9 @@ async def test_the_cursor_never_passes_what_is_not_acknowledged(tmp_path: Path) 
             await until(lambda: len(it.far.open) == 2)
             it.far.acknowledge(1)  # the second batch first
             await asyncio.sleep(0)
-            assert it.log.cursor("site", Lane.READINGS) == 0
+            assert it.consumer.cursor(Lane.READINGS) == 0
             it.far.acknowledge()
-            await until(lambda: it.log.cursor("site", Lane.READINGS) == events[-1].seq)
+            await until(lambda: it.consumer.cursor(Lane.READINGS) == events[-1].seq)
 
 
 async def test_after_a_lost_connection_the_next_begins_with_the_first_unacknowledged_event(
@@ -100,7 +100,7 @@ async def test_after_a_lost_connection_the_next_begins_with_the_first_unacknowle
         async with running(it) as task:
             await until(lambda: len(it.far.open) == 2)
             it.far.acknowledge()
-            await until(lambda: it.log.cursor("site", Lane.READINGS) > 0)
+            await until(lambda: it.consumer.cursor(Lane.READINGS) > 0)
             it.far.lose()
             with pytest.raises(Disconnected, match="gone"):
                 await task
@@ -139,11 +139,11 @@ async def test_two_couriers_go_each_at_its_own_pace(tmp_path: Path) -> None:
     tasks = []
     for name, far in (("quick", quick), ("stuck", stuck)):
         part = Part("forwarder", name, VirtualClock(), lambda *_: None)
-        tasks.append(asyncio.create_task(Courier(name, far, log, list, IN_ORDER).run(part)))
+        tasks.append(asyncio.create_task(Courier(log.consumer(name), far, list, IN_ORDER).run(part)))
     for number in range(1000):
         log.append(EventType.READING, "air", {"t": number})
     await until(lambda: len(quick.acknowledged) == 1000)
-    assert (await log.waiting("quick"), await log.waiting("stuck")) == (0, 1000)
+    assert (await log.consumer("quick").waiting(), await log.consumer("stuck").waiting()) == (0, 1000)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -57,6 +57,11 @@ def read(log: EventLog, number: int, source: str = "air") -> Event:
     return log.append(EventType.READING, source, {"temperature": number})
 
 
+async def undelivered(log: EventLog, consumer: str, limit: int) -> list[Event]:
+    after = log.consumer(consumer).cursor(Lane.READINGS)
+    return await log.reader.fetch(Lane.READINGS, after, limit)
+
+
 def in_file(path: Path) -> list[Event]:
     store = EventStore(path)
     store.open_reader()
@@ -69,11 +74,11 @@ def in_file(path: Path) -> list[Event]:
 async def test_what_was_appended_is_read_in_order_before_and_after_the_commit(tmp_path: Path) -> None:
     async with opened(tmp_path / "events.db") as log:
         appended = [read(log, number) for number in range(5)]
-        assert log.peek(Lane.READINGS, 0, 100) == appended
+        assert log.reader.peek(Lane.READINGS, 0, 100) == appended
         await log.commit()
-        assert await log.fetch(Lane.READINGS, 0, 100) == appended
-        assert await log.history(0, 100) == appended
-        assert log.peek(Lane.READINGS, appended[2].seq, 100) == appended[3:]
+        assert await log.reader.fetch(Lane.READINGS, 0, 100) == appended
+        assert await log.reader.history(0, 100) == appended
+        assert log.reader.peek(Lane.READINGS, appended[2].seq, 100) == appended[3:]
 
 
 @pytest.mark.parametrize(
@@ -151,18 +156,18 @@ async def test_a_cursor_goes_on_where_it_was_and_a_new_consumer_begins_at_the_en
     path = tmp_path / "events.db"
     async with opened(path) as log:
         events = [read(log, number) for number in range(4)]
-        log.acknowledge("a", Lane.READINGS, 0, events[1].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, events[1].seq)
     async with opened(path, ["a", "b"]) as log:
-        assert await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 10) == events[2:]
-        assert await log.fetch(Lane.READINGS, log.cursor("b", Lane.READINGS), 10) == []
-        assert (await log.waiting("a"), await log.waiting("b")) == (2, 0)
+        assert await undelivered(log, "a", 10) == events[2:]
+        assert await undelivered(log, "b", 10) == []
+        assert (await log.consumer("a").waiting(), await log.consumer("b").waiting()) == (2, 0)
 
 
 async def test_a_consumer_that_is_gone_no_longer_holds_events_back(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     clock = VirtualClock()
     async with opened(path, ["a", "gone"], clock=clock) as log:
-        log.acknowledge("a", Lane.READINGS, 0, read(log, 1).seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, read(log, 1).seq)
     clock.now += 30 * 86_400
     async with opened(path, ["a"], clock=clock) as log:
         await log.retain()
@@ -177,8 +182,8 @@ async def test_lanes_are_read_apart_and_each_in_order(tmp_path: Path) -> None:
             urgent.append(log.append(EventType.DEVICE_DOWN, "air", {"reason": str(number)}))
         await log.commit()
         for lane, expected in ((Lane.READINGS, readings), (Lane.URGENT, urgent)):
-            assert await log.fetch(lane, 0, 100) == expected
-        assert await log.history(0, 100) == sorted(readings + urgent, key=lambda event: event.seq)
+            assert await log.reader.fetch(lane, 0, 100) == expected
+        assert await log.reader.history(0, 100) == sorted(readings + urgent, key=lambda event: event.seq)
 
 
 # --- when it is written ---------------------------------------------------------------------------------------------
@@ -219,7 +224,7 @@ async def test_an_undelivered_reading_is_committed_within_commit_and_a_delivered
         assert log._due_in() == pytest.approx(1)
         clock.now += 0.6
         assert log._due_in() == pytest.approx(0.4)
-        log.acknowledge("a", Lane.READINGS, 0, first.seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, first.seq)
         assert log._due_in() == pytest.approx(log_module.HISTORY - 0.6)
         clock.now += 5
         read(log, 2)
@@ -252,21 +257,21 @@ async def test_with_retain_0_what_is_delivered_never_touches_the_disk(tmp_path: 
     path = tmp_path / "events.db"
     async with opened(path, configured=eventlog.Settings(retain=Duration(0))) as log:
         events = [read(log, number) for number in range(10)]
-        log.acknowledge("a", Lane.READINGS, 0, events[6].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, events[6].seq)
         await log.commit()
         assert in_file(path) == events[7:]
-        assert await log.fetch(Lane.READINGS, events[6].seq, 10) == events[7:]
+        assert await log.reader.fetch(Lane.READINGS, events[6].seq, 10) == events[7:]
 
 
 async def test_with_commit_0_nothing_is_handed_out_before_it_is_on_the_disk(tmp_path: Path) -> None:
     async with opened(tmp_path / "events.db", configured=eventlog.Settings(commit=Duration(0))) as log:
         woken: list[int] = []
-        log.listen(lambda: woken.append(1))
+        log.reader.listen(lambda: woken.append(1))
         event = read(log, 1)
-        assert (log.peek(Lane.READINGS, 0, 10), woken) == ([], [])
+        assert (log.reader.peek(Lane.READINGS, 0, 10), woken) == ([], [])
         assert log._due_in() <= 0
         await log.commit()
-        assert (log.peek(Lane.READINGS, 0, 10), woken) == ([event], [1])
+        assert (log.reader.peek(Lane.READINGS, 0, 10), woken) == ([event], [1])
 
 
 async def test_a_state_is_written_in_the_transaction_of_its_event(tmp_path: Path) -> None:
@@ -307,12 +312,12 @@ async def test_only_what_every_consumer_has_and_is_old_enough_is_deleted(tmp_pat
     clock = VirtualClock()
     async with opened(path, ["a", "b"], clock=clock) as log:
         old = [read(log, number) for number in range(4)]
-        log.acknowledge("a", Lane.READINGS, 0, old[3].seq)
-        log.acknowledge("b", Lane.READINGS, 0, old[1].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, old[3].seq)
+        log.consumer("b").acknowledge(Lane.READINGS, 0, old[1].seq)
         await log.commit()
         clock.now += 8 * 86_400
         young = read(log, 9)
-        log.acknowledge("a", Lane.READINGS, 0, young.seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, young.seq)
         await log.commit()
         await log.retain()
         assert in_file(path) == [*old[2:], young]
@@ -342,7 +347,7 @@ async def test_a_full_log_drops_the_oldest_readings_says_so_and_keeps_alarms(tmp
         assert (await log._file.retain(retention.usage, path)).used <= bound.max_size
     # A courier that was far behind goes on with what is left.
     async with opened(path, configured=bound) as log:
-        assert (await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 1))[0] == kept_readings[0]
+        assert (await undelivered(log, "a", 1))[0] == kept_readings[0]
 
 
 async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_left_is_written(
@@ -411,17 +416,17 @@ async def test_a_damaged_page_costs_what_is_on_it_and_no_more(tmp_path: Path) ->
         file.write(b"\xff" * page)
     async with opened(path) as log, kept(log):
         with pytest.raises(sqlite3.DatabaseError, match="malformed"):
-            await log.fetch(Lane.READINGS, 0, 10_000)
+            await log.reader.fetch(Lane.READINGS, 0, 10_000)
         async with asyncio.timeout(10):  # it is made anew by itself
-            while log.peek(Lane.URGENT, events[-1].seq, 1) == []:
+            while log.reader.peek(Lane.URGENT, events[-1].seq, 1) == []:
                 await asyncio.sleep(0.01)
         new = read(log, 1)
-        found = await log.fetch(Lane.READINGS, 0, 10_000)
+        found = await log.reader.fetch(Lane.READINGS, 0, 10_000)
         missing = {event.seq for event in events} - {event.seq for event in found}
         assert 0 < len(missing) < 600
         assert [event.seq for event in found] == sorted(event.seq for event in found)
         assert set(map(str, found)) <= {*map(str, events)}, "nothing is invented or changed"
-        assert await log.fetch(Lane.READINGS, new.seq - 1, 10) == [new]
+        assert await log.reader.fetch(Lane.READINGS, new.seq - 1, 10) == [new]
 
 
 @pytest.mark.parametrize(
@@ -450,11 +455,11 @@ async def test_a_row_that_makes_no_sense_costs_that_row_and_stops_nobody(tmp_pat
     db.close()
     async with opened(path) as log, kept(log):
         with pytest.raises(sqlite3.DatabaseError):
-            await log.fetch(Lane.READINGS, 0, 100)
+            await log.reader.fetch(Lane.READINGS, 0, 100)
         async with asyncio.timeout(10):
-            while log.peek(Lane.URGENT, events[-1].seq, 1) == []:
+            while log.reader.peek(Lane.URGENT, events[-1].seq, 1) == []:
                 await asyncio.sleep(0.01)
-        assert await log.fetch(Lane.READINGS, 0, 100) == [event for event in events if event.seq != 5]
+        assert await log.reader.fetch(Lane.READINGS, 0, 100) == [event for event in events if event.seq != 5]
 
 
 async def test_a_table_that_is_gone_is_damage(tmp_path: Path) -> None:
@@ -465,9 +470,9 @@ async def test_a_table_that_is_gone_is_damage(tmp_path: Path) -> None:
         db.executescript("DROP VIEW readable; DROP TABLE cursors")
     db.close()
     async with opened(path) as log:
-        (told,) = await log.fetch(Lane.URGENT, 0, 10)
+        (told,) = await log.reader.fetch(Lane.URGENT, 0, 10)
         assert "no such table: cursors" in str(told.values["reason"])
-        assert len(await log.fetch(Lane.READINGS, 0, 10)) == 1
+        assert len(await log.reader.fetch(Lane.READINGS, 0, 10)) == 1
 
 
 # --- it always starts -----------------------------------------------------------------------------------------------------
@@ -499,7 +504,7 @@ async def test_what_a_damaged_file_still_holds_is_salvaged_and_delivered(tmp_pat
     await log.open(["a"], "1.0")
     alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
     events = [read(log, number) for number in range(3000)]
-    log.acknowledge("a", Lane.READINGS, 0, events[9].seq)
+    log.consumer("a").acknowledge(Lane.READINGS, 0, events[9].seq)
     log.put_state("rule:too-hot", {"raised": 1, "saved": 2})
     await log.commit()
     wal = path.with_name("events.db-wal")
@@ -516,11 +521,11 @@ async def test_what_a_damaged_file_still_holds_is_salvaged_and_delivered(tmp_pat
         wal.write_bytes(beside)
     async with opened(path) as log:
         assert log.run == 2
-        found = [alarm, *await log.fetch(Lane.READINGS, 0, 10_000)]
+        found = [alarm, *await log.reader.fetch(Lane.READINGS, 0, 10_000)]
         assert found[0] == alarm
         assert len(found) > 2000
         assert set(map(str, found)) <= set(map(str, [alarm, *events]))
-        assert log.cursor("a", Lane.READINGS) in {0, events[9].seq}
+        assert log.consumer("a").cursor(Lane.READINGS) in {0, events[9].seq}
         assert log.append(EventType.READING, "air", {"temperature": 1}).seq > events[-1].seq
 
 
@@ -542,7 +547,7 @@ async def test_a_power_cut_while_a_file_is_made_anew_costs_nothing(
             opening._replace(path, "header", 0)
         monkeypatch.undo()
     async with opened(path) as log:
-        assert await log.fetch(Lane.READINGS, 0, 1000) == events
+        assert await log.reader.fetch(Lane.READINGS, 0, 1000) == events
 
 
 async def test_a_second_agent_on_the_same_log_is_refused_by_name(tmp_path: Path) -> None:
@@ -590,7 +595,7 @@ async def test_a_folder_that_cannot_be_means_running_in_memory_until_it_can(tmp_
     async with opened(path) as log, kept(log):
         assert str(tmp_path / "file") in str(log.fault)
         event = read(log, 1)
-        assert log.peek(Lane.READINGS, log.first - 1, 10) == [event]
+        assert log.reader.peek(Lane.READINGS, log.reader.first - 1, 10) == [event]
         (tmp_path / "file").unlink()
         async with asyncio.timeout(10):
             while log.fault is not None:
@@ -609,7 +614,7 @@ async def test_a_file_that_another_program_has_locked_is_read_and_taken_when_it_
     other.execute("BEGIN IMMEDIATE")
     async with opened(path) as log, kept(log):
         assert log.fault
-        assert await log.fetch(Lane.READINGS, 0, 10) == [old], "a backlog can be read all the same"
+        assert await log.reader.fetch(Lane.READINGS, 0, 10) == [old], "a backlog can be read all the same"
         event = read(log, 2)
         assert event.run > 10**6
         assert event.seq > old.seq
@@ -627,14 +632,14 @@ async def test_a_file_that_is_found_late_has_its_backlog_delivered(tmp_path: Pat
     path.parent.write_text("")  # the disk is not mounted
     async with opened(path) as log, kept(log):
         event = read(log, 3)
-        log.acknowledge("a", Lane.READINGS, log.first - 1, event.seq)
+        log.consumer("a").acknowledge(Lane.READINGS, log.reader.first - 1, event.seq)
         path.parent.unlink()
         (tmp_path / "away").rename(path.parent)
         async with asyncio.timeout(10):
-            while not log.rewinds:
+            while not log.consumer("a").rewinds:
                 await asyncio.sleep(0.01)
-        assert await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), 10) == old
-        assert await log.fetch(Lane.READINGS, old[-1].seq, 10) == [event]
+        assert await undelivered(log, "a", 10) == old
+        assert await log.reader.fetch(Lane.READINGS, old[-1].seq, 10) == [event]
 
 
 async def test_a_file_that_is_removed_while_it_is_open_is_noticed_and_begun_anew(tmp_path: Path) -> None:
@@ -646,7 +651,7 @@ async def test_a_file_that_is_removed_while_it_is_open_is_noticed_and_begun_anew
             file.unlink()
         second = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 2})
         async with asyncio.timeout(10):
-            while log.peek(Lane.URGENT, second.seq, 1) in ([], None) or log.fault:
+            while log.reader.peek(Lane.URGENT, second.seq, 1) in ([], None) or log.fault:
                 await asyncio.sleep(0.01)
     found = in_file(path)
     assert [each.type for each in found if each.seq >= second.seq] == ["alarm.raised", "log.recovered"]
@@ -735,11 +740,11 @@ def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
                     committed, volatile = committed + volatile, []
                 case "deliver":
                     while count > 0:
-                        batch = await log.fetch(Lane.READINGS, log.cursor("a", Lane.READINGS), min(count, 7))
+                        batch = await undelivered(log, "a", min(count, 7))
                         if not batch:
                             break
                         received += [int(event.values["temperature"] or 0) for event in batch]
-                        log.acknowledge("a", Lane.READINGS, 0, batch[-1].seq)
+                        log.consumer("a").acknowledge(Lane.READINGS, 0, batch[-1].seq)
                         count -= len(batch)
                 case "retain":
                     clock.now += amount

@@ -98,7 +98,7 @@ class Bench:
         return intake, Part("device", "air", Clock(), lambda *_: None)
 
     async def events(self, event_type: str) -> list[Event]:
-        return [event for event in await self.log.history(0, 10_000) if event.type == event_type]
+        return [event for event in await self.log.reader.history(0, 10_000) if event.type == event_type]
 
 
 @asynccontextmanager

@@ -32,7 +32,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[EventLog, Path, asyncio.T
 
     path = folder / "events.sock"
     api = LocalApi(
-        [path], log, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status, {}
+        [path], log.reader, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status, {}
     )
     task = asyncio.create_task(api.serve())
     await until(path.exists)

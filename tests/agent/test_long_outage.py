@@ -57,7 +57,7 @@ async def test_thirteen_hours_offline_cost_nothing_and_slow_nobody(tmp_path: Pat
             await log.commit()
         clock.now += 1
     assert len(rules.alarms) == 1
-    assert len(log._tails[Lane.READINGS].events) <= 2 * GROUP, "memory is level"
+    assert len(log._memory.tails[Lane.READINGS].events) <= 2 * GROUP, "memory is level"
     assert raised == HOURS
 
     it = Bench(log, FarSide(), Settings())

@@ -97,8 +97,8 @@ async def test_a_file_of_version_1_is_taken_over_with_all_that_is_in_it(released
     clock = VirtualClock(epoch=T0 + 1_000_000_000)
     log = EventLog(released, eventlog.Settings(), clock)
     await log.open(["site", "slow"], "2.0")
-    assert (log.run, log.first, log.was_clean) == (3, 6, False)
-    cursors = {(name, lane): log.cursor(name, lane) for name in ("site", "slow") for lane in Lane}
+    assert (log.run, log.reader.first, log.was_clean) == (3, 6, False)
+    cursors = {(name, lane): log.consumer(name).cursor(lane) for name in ("site", "slow") for lane in Lane}
     assert cursors == {
         ("site", Lane.URGENT): 2,
         ("site", Lane.READINGS): 3,
@@ -106,15 +106,15 @@ async def test_a_file_of_version_1_is_taken_over_with_all_that_is_in_it(released
         ("slow", Lane.READINGS): 1,
     }
     assert log.state("rule:too-hot") == {"raised": 1, "value": 36.5}
-    assert await log.history(0, 100) == EVENTS
-    assert await log.waiting("slow") == 4
+    assert await log.reader.history(0, 100) == EVENTS
+    assert await log.consumer("slow").waiting() == 4
 
     late = log.append(
         EventType.READING, "air", {"temperature": 23.0, "humidity": 42}, time=clock.wall() - 5_000_000
     )
     alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"severity": "critical", "value": 37.0})
-    log.acknowledge("site", Lane.READINGS, late.seq - 1, late.seq)  # ahead of its cursor
-    log.reject("slow", EVENTS[0], "too large")
+    log.consumer("site").acknowledge(Lane.READINGS, late.seq - 1, late.seq)  # ahead of its cursor
+    log.consumer("slow").reject(EVENTS[0], "too large")
     await log.close()
 
     store = EventStore(released)

@@ -77,8 +77,8 @@ async def test_what_nobody_fetched_goes_when_it_is_older_than_max_age_and_is_cou
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock, ["a", "b"]) as log:
         old = [read(log, 1), alarm(log), read(log, 2), read(log, 3)]
-        log.acknowledge("a", Lane.READINGS, 0, old[3].seq)
-        log.acknowledge("b", Lane.READINGS, 0, old[0].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, old[3].seq)
+        log.consumer("b").acknowledge(Lane.READINGS, 0, old[0].seq)
         await log.commit()
         clock.now += 2 * DAY
         young = [read(log, 4), alarm(log)]
@@ -100,7 +100,7 @@ async def test_what_is_too_old_is_found_behind_many_that_are_delivered(tmp_path:
     async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock) as log:
         first = alarm(log)
         delivered = [read(log, number) for number in range(retention.CHUNK + 1)]
-        log.acknowledge("a", Lane.READINGS, 0, delivered[-1].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, delivered[-1].seq)
         last = alarm(log)
         await log.commit()
         clock.now += 4 * DAY
@@ -126,7 +126,7 @@ async def test_after_a_jump_of_the_clock_nothing_goes_by_age_for_an_hour(tmp_pat
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, eventlog.Settings(max_age=Duration(10 * DAY)), clock) as log:
         delivered, waiting = alarm(log), read(log, 1)
-        log.acknowledge("a", Lane.URGENT, 0, delivered.seq)
+        log.consumer("a").acknowledge(Lane.URGENT, 0, delivered.seq)
         await log.commit()
         clock.epoch += 3650 * DAY * 1_000_000
         log.look_at_clock()
@@ -143,7 +143,7 @@ async def test_while_the_clock_is_not_set_nothing_goes_by_age(tmp_path: Path) ->
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, clock=clock) as log:
         event = read(log, 1)
-        log.acknowledge("a", Lane.READINGS, 0, event.seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, event.seq)
         await log.commit()
     later = VirtualClock(now=30 * DAY)
     later.known = False
@@ -160,8 +160,8 @@ async def test_rejected_events_stay_readable_when_the_others_have_gone(tmp_path:
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, eventlog.Settings(retain=Duration(retain)), clock) as log:
         events = [read(log, number) for number in range(10)]
-        log.reject("a", events[4], "too large")
-        log.acknowledge("a", Lane.READINGS, 0, events[-1].seq)
+        log.consumer("a").reject(events[4], "too large")
+        log.consumer("a").acknowledge(Lane.READINGS, 0, events[-1].seq)
         await log.commit()
         clock.now += 20 * DAY
         await log.retain()
@@ -238,7 +238,7 @@ async def test_delivered_history_goes_before_anything_that_still_waits(tmp_path:
     path = tmp_path / "events.db"
     async with opened(path, eventlog.Settings(max_size=Size(512 * KB))) as log:
         delivered = [read(log, number) for number in range(20_000)]
-        log.acknowledge("a", Lane.READINGS, 0, delivered[-1].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, delivered[-1].seq)
         waiting = [read(log, number) for number in range(10_000)]
         await log.commit()
         await log.retain()
@@ -313,7 +313,7 @@ async def test_after_a_large_backlog_the_file_shrinks(tmp_path: Path) -> None:
         await log.commit()
         large = (await used(log)).size
         assert large > retention.GIVE_BACK
-        log.acknowledge("a", Lane.READINGS, 0, events[-1].seq)
+        log.consumer("a").acknowledge(Lane.READINGS, 0, events[-1].seq)
         await log.commit()
         clock.now += 8 * DAY
         await log.retain()
@@ -329,7 +329,7 @@ async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_st
     for _ in range(5):
         async with opened(path, clock=clock) as log:
             last.append(read(log, 1))
-            log.acknowledge("a", Lane.READINGS, 0, last[-1].seq)
+            log.consumer("a").acknowledge(Lane.READINGS, 0, last[-1].seq)
         clock.now += 3 * DAY
     async with opened(path, clock=clock) as log:
         await log.commit()
@@ -340,4 +340,4 @@ async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_st
             firsts = await log._file.retain(
                 lambda db, name=table: db.execute(f"SELECT first_seq FROM {name} ORDER BY 1").fetchall()
             )
-            assert firsts == [(last[-2].seq,), (last[-1].seq,), (log.first,)]
+            assert firsts == [(last[-2].seq,), (last[-1].seq,), (log.reader.first,)]

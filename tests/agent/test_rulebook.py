@@ -65,7 +65,7 @@ class Fan(contracts.Output[contracts.Settings]):
 async def history(log: EventLog) -> list[Event]:
     """Return all events, of the file and of the tail."""
     found: list[Event] = []
-    while more := await log.history(found[-1].seq if found else 0, 1000):
+    while more := await log.reader.history(found[-1].seq if found else 0, 1000):
         found += more
     return found
 

@@ -178,7 +178,7 @@ async def test_a_log_that_is_in_use_comes_back_with_what_is_only_in_its_wal(tmp_
         if number % 100 == 0:
             appended.append(log.append(EventType.ALARM_RAISED, "too-hot", dict(ALARM)))
             log.put_state("too-hot", {"active": 1, "saved": number})
-            log.acknowledge("site", Lane.READINGS, 0, number)
+            log.consumer("site").acknowledge(Lane.READINGS, 0, number)
             await log.commit()
     await log.commit()
     for suffix in ("", "-wal"):

@@ -89,7 +89,8 @@ class Bench:
     def __init__(self, log: EventLog, far: FarSide, settings: Settings) -> None:
         self.log = log
         self.far = far
-        self.courier = Courier("site", far, log, list, settings)
+        self.consumer = log.consumer("site")
+        self.courier = Courier(self.consumer, far, list, settings)
         self.part = Part("forwarder", "site", VirtualClock(), lambda *_: None)
 
     def append(self, count: int) -> list[Event]:
