@@ -325,7 +325,8 @@ class App:
                 for a in self._rulebook.alarms
             ],
             "log": {
-                "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.dropped, "fault": self.log.fault,
+                "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.losses.dropped,
+                "fault": self.log.writer.fault,
             },
         }  # fmt: skip
 

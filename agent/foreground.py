@@ -59,9 +59,8 @@ async def run(gateway: app.App, configuration: Config, duration: Duration | None
         task.cancel()
     if not printer.end():
         return  # the terminal takes nothing more
-    end = (
-        f"the log could not be written: {gateway.log.fault}" if gateway.log.fault else "everything is written"
-    )
+    fault = gateway.log.writer.fault
+    end = f"the log could not be written: {fault}" if fault else "everything is written"
     say(console.Style(sys.stdout)("dim", f"stopped; {end}"))
 
 

@@ -120,8 +120,8 @@ class Intake:
                 else:
                     part.up()
                     self.take(readings)
-                if self._log.is_full:
-                    await self._log.room()
+                if self._log.writer.is_full:
+                    await self._log.writer.room()
                 if self._every is None:
                     turns += 1
                     if turns % 8 == 0:  # a driver that always has something must not starve the others

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from agent.events import EventType
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.clock import Clock
     from agent.eventlog.settings import DropPolicy
+    from agent.events import Event, Value
+
+logger = logging.getLogger(__name__)
 
 TELL_EVERY: Final = 60.0
 """Seconds between reports of what had to go for one reason."""
@@ -45,9 +52,16 @@ class Gap(NamedTuple):
 
 
 class Losses:
-    """Gathers gaps, so that the log is not filled with reports: the first at once, then once a minute and reason."""
+    """Gathers gaps, so that the log is not filled with reports: the first at once, then once a minute and reason.
 
-    def __init__(self) -> None:
+    Attributes:
+        dropped: Undelivered events that had to go since the start, as far as that was told.
+    """
+
+    def __init__(self, clock: Clock, append: Callable[[str, str, dict[str, Value]], Event]) -> None:
+        self.dropped = 0
+        self._clock = clock
+        self._append = append
         self._gaps: dict[str, Gap] = {}
         self._tell_at: dict[str, float] = {}
 
@@ -61,7 +75,15 @@ class Losses:
                 min(known.first, first), max(known.last, last), known.events + count, reason
             )
 
-    def due(self, now: float, *, at_once: bool = False) -> list[Gap]:
+    def tell(self, *, at_once: bool = False) -> None:
+        """Tell what is due, or all of it at once."""
+        for first, last, count, reason in self._due(self._clock.monotonic(), at_once=at_once):
+            self.dropped += count
+            logger.warning("dropped %d undelivered events, %d to %d: %s", count, first, last, reason)
+            facts: dict[str, Value] = {"from": first, "to": last, "count": count, "reason": reason}
+            self._append(EventType.LOG_DROPPED, "agent", facts)
+
+    def _due(self, now: float, *, at_once: bool) -> list[Gap]:
         """Return, and forget, what is to be told at a time of the monotonic clock, in seconds."""
         told = [gap for gap in self._gaps.values() if at_once or now >= self._tell_at.get(gap.reason, now)]
         for gap in told:

@@ -17,7 +17,7 @@ from agent.clock import VirtualClock
 from agent.courier import BATCH, JOINED, Settings
 from agent.errors import Disconnected, GatepostError
 from agent.eventlog import EventLog, EventStore
-from agent.eventlog import log as log_module
+from agent.eventlog.writer import GROUP
 from agent.events import Delivery, Event, EventType, Lane
 
 if TYPE_CHECKING:
@@ -180,8 +180,8 @@ async def test_with_live_first_a_flood_that_memory_cannot_hold_becomes_backlog(t
     async with opened(tmp_path, LIVE_FIRST, window=BATCH) as it:
         it.far.automatic = False
         async with running(it):
-            first = it.append(3 * log_module.GROUP)
-            await it.log.commit()
+            first = it.append(3 * GROUP)
+            await it.log.writer.commit()
             assert it.log.reader.base(Lane.READINGS) > first[BATCH].seq
             await until(lambda: len(it.far.open) == 1)
             it.far.acknowledge()
@@ -301,7 +301,7 @@ async def test_a_replay_sends_a_stretch_of_both_lanes_once_more_and_moves_no_cur
     async with opened(tmp_path) as it, running(it):
         events = list(itertools.chain.from_iterable([*it.append(100), alarm(it)] for _ in range(6)))
         await delivered(it, 606)
-        await it.log.commit()
+        await it.log.writer.commit()
         before, count = cursors(it), it.courier.delivered
         it.far.sent.clear()
         it.far.deliveries.clear()
@@ -320,7 +320,7 @@ async def test_a_replay_reaches_to_what_is_not_written_yet(tmp_path: Path) -> No
     async with opened(tmp_path) as it, running(it):
         events = it.append(5)
         await delivered(it, 5)
-        await it.log.commit()
+        await it.log.writer.commit()
         events += it.append(5)
         await delivered(it, 10)
         replay = it.courier.start_replay(0, events[-1].seq + 1000, None)

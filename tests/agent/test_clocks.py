@@ -15,7 +15,7 @@ from agent.contracts import Gateway
 from agent.encodings import cloudevents
 from agent.encodings import json as plain_json
 from agent.eventlog import EventLog, EventStore
-from agent.eventlog import log as log_module
+from agent.eventlog.writer import GROUP
 from agent.events import Delivery, Event, EventType, Lane, Quality
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ async def test_once_the_clock_is_set_all_events_of_the_boot_have_the_time_at_whi
         assert all(event.clock_unset and event.time == round(at * 1e6) for event, at in earlier)
     assert all(event.clock_unset for event in in_file(path))
     async with opened(path, clock) as log:
-        written = [read(log, clock) for _ in range(log_module.GROUP + 500)]
-        await log.commit()
+        written = [read(log, clock) for _ in range(GROUP + 500)]
+        await log.writer.commit()
         assert log.reader.peek(Lane.READINGS, 0, 1) is None, "some are only in the file"
         in_memory = [read(log, clock) for _ in range(3)]
         clock.set()
@@ -128,7 +128,7 @@ async def test_once_the_clock_is_set_all_events_of_the_boot_have_the_time_at_whi
         (said,) = of_type(await log.reader.fetch(Lane.URGENT, 0, 10), EventType.CLOCK_SET)
         assert said.values == {"by": NOW / 1e6}
         assert said.time == NOW + round(after[0][1] * 1e6)
-        await log.commit()
+        await log.writer.commit()
         assert told(in_file(path)) == expected, "another program reads the same"
     clock.now += 3600
     async with opened(path, clock) as log:
@@ -229,7 +229,7 @@ async def test_the_clock_is_looked_at_while_the_log_is_kept(
 ) -> None:
     path, clock = tmp_path / "events.db", unset()
     async with opened(path, clock) as log:
-        monkeypatch.setattr(log_module, "STALLED", 0.1)
+        monkeypatch.setattr("agent.eventlog.log.WATCH_EVERY", 0.05)
         keeping = asyncio.create_task(log.keep())
         read(log, clock)
         clock.set()

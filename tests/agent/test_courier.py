@@ -16,7 +16,7 @@ from agent.contracts import Backoff
 from agent.courier import BATCH, Courier, Settings
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
-from agent.eventlog import log as log_module
+from agent.eventlog.writer import GROUP
 from agent.events import EventType, Lane
 from agent.quantities import Duration
 from agent.supervisor import Health, Part, keep_running
@@ -69,8 +69,8 @@ async def test_an_alarm_overtakes_a_backlog(tmp_path: Path) -> None:
 
 async def test_a_backlog_is_read_from_the_file_then_from_memory_without_gap_or_repeat(tmp_path: Path) -> None:
     async with bench(tmp_path, FarSide()) as it:
-        events = it.append(3 * log_module.GROUP)
-        await it.log.commit()
+        events = it.append(3 * GROUP)
+        await it.log.writer.commit()
         assert it.log.reader.peek(Lane.READINGS, 0, 1) is None  # memory is bounded
         async with running(it):
             events += it.append(100)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import eventlog
 from agent.clock import Clock, VirtualClock
 from agent.eventlog import EventLog, EventStore, ForeignFile, LogInUse, NewerLog, opening, retention
-from agent.eventlog import log as log_module
+from agent.eventlog.writer import GROUP, HISTORY
 from agent.events import Event, EventType, Lane, Quality, Value
 from agent.quantities import Duration, Size
 
@@ -75,7 +75,7 @@ async def test_what_was_appended_is_read_in_order_before_and_after_the_commit(tm
     async with opened(tmp_path / "events.db") as log:
         appended = [read(log, number) for number in range(5)]
         assert log.reader.peek(Lane.READINGS, 0, 100) == appended
-        await log.commit()
+        await log.writer.commit()
         assert await log.reader.fetch(Lane.READINGS, 0, 100) == appended
         assert await log.reader.history(0, 100) == appended
         assert log.reader.peek(Lane.READINGS, appended[2].seq, 100) == appended[3:]
@@ -133,7 +133,7 @@ async def test_ids_never_repeat_over_crashes(tmp_path: Path) -> None:
         log = EventLog(path, DEFAULTS, VirtualClock())
         await log.open(["a"], "1.0")
         seen += [read(log, number).id for number in range(3)]
-        await log.commit()
+        await log.writer.commit()
         seen += [read(log, number).id for number in range(3)]
         await crash(log)
     assert len(set(seen)) == len(seen)
@@ -180,7 +180,7 @@ async def test_lanes_are_read_apart_and_each_in_order(tmp_path: Path) -> None:
         for number in range(6):
             readings.append(read(log, number))
             urgent.append(log.append(EventType.DEVICE_DOWN, "air", {"reason": str(number)}))
-        await log.commit()
+        await log.writer.commit()
         for lane, expected in ((Lane.READINGS, readings), (Lane.URGENT, urgent)):
             assert await log.reader.fetch(lane, 0, 100) == expected
         assert await log.reader.history(0, 100) == sorted(readings + urgent, key=lambda event: event.seq)
@@ -219,38 +219,38 @@ async def test_an_undelivered_reading_is_committed_within_commit_and_a_delivered
     path = tmp_path / "events.db"
     clock = VirtualClock()
     async with opened(path, configured=eventlog.Settings(commit=Duration(1)), clock=clock) as log:
-        await log.commit()
+        await log.writer.commit()
         first = read(log, 1)
-        assert log._due_in() == pytest.approx(1)
+        assert log.writer.due_in() == pytest.approx(1)
         clock.now += 0.6
-        assert log._due_in() == pytest.approx(0.4)
+        assert log.writer.due_in() == pytest.approx(0.4)
         log.consumer("a").acknowledge(Lane.READINGS, 0, first.seq)
-        assert log._due_in() == pytest.approx(log_module.HISTORY - 0.6)
+        assert log.writer.due_in() == pytest.approx(HISTORY - 0.6)
         clock.now += 5
         read(log, 2)
-        assert log._due_in() == pytest.approx(1)
+        assert log.writer.due_in() == pytest.approx(1)
 
 
 async def test_without_any_consumer_readings_are_committed_within_commit(tmp_path: Path) -> None:
     async with opened(tmp_path / "events.db", []) as log:
         read(log, 1)
-        assert log._due_in() == pytest.approx(1)
+        assert log.writer.due_in() == pytest.approx(1)
 
 
 async def test_a_full_group_is_committed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     async with opened(path, configured=eventlog.Settings(commit=Duration(3600))) as log, kept(log):
-        for number in range(log_module.GROUP):
+        for number in range(GROUP):
             read(log, number)
-        assert len(await until_in_file(path, log_module.GROUP)) == log_module.GROUP
+        assert len(await until_in_file(path, GROUP)) == GROUP
 
 
 async def test_an_idle_log_writes_nothing(tmp_path: Path) -> None:
     clock = VirtualClock()
     async with opened(tmp_path / "events.db", clock=clock) as log:
-        await log.commit()
+        await log.writer.commit()
         clock.now += 86_400
-        assert log._due_in() > 0
+        assert log.writer.due_in() > 0
 
 
 async def test_with_retain_0_what_is_delivered_never_touches_the_disk(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ async def test_with_retain_0_what_is_delivered_never_touches_the_disk(tmp_path: 
     async with opened(path, configured=eventlog.Settings(retain=Duration(0))) as log:
         events = [read(log, number) for number in range(10)]
         log.consumer("a").acknowledge(Lane.READINGS, 0, events[6].seq)
-        await log.commit()
+        await log.writer.commit()
         assert in_file(path) == events[7:]
         assert await log.reader.fetch(Lane.READINGS, events[6].seq, 10) == events[7:]
 
@@ -269,8 +269,8 @@ async def test_with_commit_0_nothing_is_handed_out_before_it_is_on_the_disk(tmp_
         log.reader.listen(lambda: woken.append(1))
         event = read(log, 1)
         assert (log.reader.peek(Lane.READINGS, 0, 10), woken) == ([], [])
-        assert log._due_in() <= 0
-        await log.commit()
+        assert log.writer.due_in() <= 0
+        await log.writer.commit()
         assert (log.reader.peek(Lane.READINGS, 0, 10), woken) == ([event], [1])
 
 
@@ -279,9 +279,9 @@ async def test_a_state_is_written_in_the_transaction_of_its_event(tmp_path: Path
     async with opened(path) as log:
         log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
         log.put_state("rule:too-hot", {"active": 1, "value": 36.5})
-        await log.commit()
+        await log.writer.commit()
         log.put_state("rule:gone", {"active": 0})
-        await log.commit()
+        await log.writer.commit()
         log.put_state("rule:gone", None)
     async with opened(path) as log:
         assert log.state("rule:too-hot") == {"active": 1, "value": 36.5}
@@ -289,19 +289,19 @@ async def test_a_state_is_written_in_the_transaction_of_its_event(tmp_path: Path
 
 
 def fill(log: EventLog) -> None:
-    while not log.is_full:
+    while not log.writer.is_full:
         read(log, 1)
 
 
 async def test_producers_wait_for_the_disk_in_a_flood_but_not_for_a_broken_disk(tmp_path: Path) -> None:
     async with opened(tmp_path / "events.db") as log:
         fill(log)
-        waiting = asyncio.create_task(log.room())
-        await log.commit()
+        waiting = asyncio.create_task(log.writer.room())
+        await log.writer.commit()
         await asyncio.wait_for(waiting, 5)
         fill(log)
-        log._on_fault("disk I/O error")
-        await asyncio.wait_for(log.room(), 5)
+        log.writer.on_fault("disk I/O error")
+        await asyncio.wait_for(log.writer.room(), 5)
 
 
 # --- bounds -------------------------------------------------------------------------------------------------------------
@@ -314,11 +314,11 @@ async def test_only_what_every_consumer_has_and_is_old_enough_is_deleted(tmp_pat
         old = [read(log, number) for number in range(4)]
         log.consumer("a").acknowledge(Lane.READINGS, 0, old[3].seq)
         log.consumer("b").acknowledge(Lane.READINGS, 0, old[1].seq)
-        await log.commit()
+        await log.writer.commit()
         clock.now += 8 * 86_400
         young = read(log, 9)
         log.consumer("a").acknowledge(Lane.READINGS, 0, young.seq)
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         assert in_file(path) == [*old[2:], young]
 
@@ -330,20 +330,22 @@ async def test_a_full_log_drops_the_oldest_readings_says_so_and_keeps_alarms(tmp
         alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
         for number in range(30_000):
             read(log, number)
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
-        await log.commit()
-        assert log.dropped > 0
+        await log.writer.commit()
+        assert log.losses.dropped > 0
         found = in_file(path)
         assert found[0] == alarm
         kept_readings = [event for event in found if event.type == EventType.READING]
         told = [event for event in found if event.type == EventType.LOG_DROPPED]
         assert (
             sum(int(event.values["count"] or 0) for event in told)
-            == log.dropped
+            == log.losses.dropped
             == 30_000 - len(kept_readings)
         )
-        assert [event.values["temperature"] for event in kept_readings] == list(range(log.dropped, 30_000))
+        assert [event.values["temperature"] for event in kept_readings] == list(
+            range(log.losses.dropped, 30_000)
+        )
         assert (await log._file.retain(retention.usage, path)).used <= bound.max_size
     # A courier that was far behind goes on with what is left.
     async with opened(path, configured=bound) as log:
@@ -354,7 +356,7 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "events.db"
-    monkeypatch.setattr(log_module, "TAIL_LIMIT", 100)
+    monkeypatch.setattr("agent.eventlog.writer.TAIL_LIMIT", 100)
     async with opened(path) as log:
         assert log._file._store is not None
         whole = log._file._store.write
@@ -367,17 +369,17 @@ async def test_while_the_disk_refuses_memory_is_bounded_and_then_all_that_is_lef
         for number in range(300):
             read(log, number)
         with pytest.raises(sqlite3.OperationalError) as caught:
-            await log.commit()
-        log._on_fault(str(caught.value))
-        assert "disk is full" in str(log.fault)
+            await log.writer.commit()
+        log.writer.on_fault(str(caught.value))
+        assert "disk is full" in str(log.writer.fault)
         monkeypatch.setattr(log._file._store, "write", whole)
-        await log.commit()
-        assert log.fault != "database or disk is full"
+        await log.writer.commit()
+        assert log.writer.fault != "database or disk is full"
     found = in_file(path)
     readings = [event for event in found if event.type == EventType.READING]
     assert found[0] == alarm
-    assert [event.values["temperature"] for event in readings] == list(range(log.dropped, 300))
-    assert log.dropped == 201
+    assert [event.values["temperature"] for event in readings] == list(range(log.losses.dropped, 300))
+    assert log.losses.dropped == 201
 
 
 async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
@@ -387,7 +389,8 @@ async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
     going_on = threading.Event()
     log = EventLog(path, DEFAULTS, Clock())
     await log.open(["a"], "1.0")
-    monkeypatch.setattr(log_module, "STALLED", 0.05)
+    monkeypatch.setattr("agent.eventlog.writer.STALLED", 0.05)
+    monkeypatch.setattr("agent.eventlog.log.WATCH_EVERY", 0.025)
     assert log._file._store is not None
     whole = log._file._store.write
 
@@ -399,7 +402,7 @@ async def test_a_disk_that_stands_still_is_a_fault_and_then_heals(
     async with kept(log):
         event = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
         async with asyncio.timeout(10):
-            while log.fault is None:
+            while log.writer.fault is None:
                 await asyncio.sleep(0.005)
         going_on.set()
         assert await until_in_file(path, 1) == [event]
@@ -506,7 +509,7 @@ async def test_what_a_damaged_file_still_holds_is_salvaged_and_delivered(tmp_pat
     events = [read(log, number) for number in range(3000)]
     log.consumer("a").acknowledge(Lane.READINGS, 0, events[9].seq)
     log.put_state("rule:too-hot", {"raised": 1, "saved": 2})
-    await log.commit()
+    await log.writer.commit()
     wal = path.with_name("events.db-wal")
     beside = wal.read_bytes()
     await crash(log)
@@ -593,12 +596,12 @@ async def test_a_folder_that_cannot_be_means_running_in_memory_until_it_can(tmp_
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "events.db"
     async with opened(path) as log, kept(log):
-        assert str(tmp_path / "file") in str(log.fault)
+        assert str(tmp_path / "file") in str(log.writer.fault)
         event = read(log, 1)
         assert log.reader.peek(Lane.READINGS, log.reader.first - 1, 10) == [event]
         (tmp_path / "file").unlink()
         async with asyncio.timeout(10):
-            while log.fault is not None:
+            while log.writer.fault is not None:
                 await asyncio.sleep(0.01)
     assert in_file(path)[0] == event
 
@@ -606,14 +609,14 @@ async def test_a_folder_that_cannot_be_means_running_in_memory_until_it_can(tmp_
 async def test_a_file_that_another_program_has_locked_is_read_and_taken_when_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "STALLED", 0.5)
+    monkeypatch.setattr("agent.eventlog.writer.STALLED", 0.5)
     path = tmp_path / "events.db"
     async with opened(path) as log:
         old = read(log, 1)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     async with opened(path) as log, kept(log):
-        assert log.fault
+        assert log.writer.fault
         assert await log.reader.fetch(Lane.READINGS, 0, 10) == [old], "a backlog can be read all the same"
         event = read(log, 2)
         assert event.run > 10**6
@@ -651,7 +654,7 @@ async def test_a_file_that_is_removed_while_it_is_open_is_noticed_and_begun_anew
             file.unlink()
         second = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 2})
         async with asyncio.timeout(10):
-            while log.reader.peek(Lane.URGENT, second.seq, 1) in ([], None) or log.fault:
+            while log.reader.peek(Lane.URGENT, second.seq, 1) in ([], None) or log.writer.fault:
                 await asyncio.sleep(0.01)
     found = in_file(path)
     assert [each.type for each in found if each.seq >= second.seq] == ["alarm.raised", "log.recovered"]
@@ -736,7 +739,7 @@ def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
                 case "alarm":
                     log.append(EventType.ALARM_RAISED, "too-hot", {"value": number})
                 case "commit":
-                    await log.commit()
+                    await log.writer.commit()
                     committed, volatile = committed + volatile, []
                 case "deliver":
                     while count > 0:

@@ -84,7 +84,7 @@ async def test_what_others_make_while_it_begins_has_their_own_mode(tmp_path: Pat
 async def test_a_request_that_makes_no_sense_is_told_so(tmp_path: Path, request_: bytes) -> None:
     async with serving(tmp_path) as (log, path, _task):
         log.append(EventType.READING, "air", {"t": 1})
-        await log.commit()
+        await log.writer.commit()
         (answer,) = await ask(path, request_)
         assert "error" in answer
         assert await ask(path, b'{"get": "status"}') == [{"gateway": "g"}]
@@ -94,7 +94,7 @@ async def test_events_come_from_where_they_are_asked_for(tmp_path: Path) -> None
     async with serving(tmp_path) as (log, path, _task):
         for number in range(5):
             log.append(EventType.READING, "air", {"t": number})
-        await log.commit()
+        await log.writer.commit()
         log.append(EventType.READING, "air", {"t": 5})  # not written yet
         for request, expected in (
             ({"after": 3}, [3, 4, 5]),

@@ -14,7 +14,7 @@ from agent.commander import Commander
 from agent.contracts import RuleOutcome
 from agent.courier import Settings
 from agent.eventlog import EventLog
-from agent.eventlog.log import GROUP
+from agent.eventlog.writer import GROUP
 from agent.events import EventType, Lane, Reading
 from agent.intake import BusThreads, Intake
 from agent.quantities import Duration
@@ -52,9 +52,9 @@ async def test_thirteen_hours_offline_cost_nothing_and_slow_nobody(tmp_path: Pat
         expected.append((number, value))
         hot_for = hot_for + 1 if hot else 0
         raised += hot_for == 61
-        assert not log.is_full, "sensing never waits"
-        if log._due_in() <= 0:
-            await log.commit()
+        assert not log.writer.is_full, "sensing never waits"
+        if log.writer.due_in() <= 0:
+            await log.writer.commit()
         clock.now += 1
     assert len(rules.alarms) == 1
     assert len(log._memory.tails[Lane.READINGS].events) <= 2 * GROUP, "memory is level"
@@ -70,5 +70,5 @@ async def test_thirteen_hours_offline_cost_nothing_and_slow_nobody(tmp_path: Pat
     readings = [event for event in it.far.acknowledged if event.type == EventType.READING]
     assert [(event.values["n"], event.values["temperature"]) for event in readings] == expected
     assert all(event.time == clock.epoch + 1_000_000 * number for number, event in enumerate(readings))
-    assert (log.dropped, intake.readings) == (0, COUNT)
+    assert (log.losses.dropped, intake.readings) == (0, COUNT)
     await log.close()

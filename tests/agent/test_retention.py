@@ -79,20 +79,20 @@ async def test_what_nobody_fetched_goes_when_it_is_older_than_max_age_and_is_cou
         old = [read(log, 1), alarm(log), read(log, 2), read(log, 3)]
         log.consumer("a").acknowledge(Lane.READINGS, 0, old[3].seq)
         log.consumer("b").acknowledge(Lane.READINGS, 0, old[0].seq)
-        await log.commit()
+        await log.writer.commit()
         clock.now += 2 * DAY
         young = [read(log, 4), alarm(log)]
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         assert in_file(path) == [*old, *young], "nothing is too old yet"
         clock.now += 1.5 * DAY
         await log.retain()
-        await log.commit()
+        await log.writer.commit()
         found = in_file(path)
         (said,) = told(found)
         assert found == [old[0], *young, said], "the first is delivered, so `retain` holds for it"
         assert said.values == {"from": old[1].seq, "to": old[3].seq, "count": 3, "reason": "older than 3d"}
-        assert log.dropped == 3
+        assert log.losses.dropped == 3
 
 
 async def test_what_is_too_old_is_found_behind_many_that_are_delivered(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ async def test_what_is_too_old_is_found_behind_many_that_are_delivered(tmp_path:
         delivered = [read(log, number) for number in range(retention.CHUNK + 1)]
         log.consumer("a").acknowledge(Lane.READINGS, 0, delivered[-1].seq)
         last = alarm(log)
-        await log.commit()
+        await log.writer.commit()
         clock.now += 4 * DAY
         await log.retain()
-        await log.commit()
+        await log.writer.commit()
         found = in_file(path)
         (said,) = told(found)
         assert found == [*delivered, said]
@@ -116,7 +116,7 @@ async def test_without_max_age_what_nobody_fetched_waits_for_ever(tmp_path: Path
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, clock=clock) as log:
         waiting = [read(log, 1), alarm(log)]
-        await log.commit()
+        await log.writer.commit()
         clock.now += 3650 * DAY
         await log.retain()
         assert in_file(path) == waiting
@@ -127,10 +127,10 @@ async def test_after_a_jump_of_the_clock_nothing_goes_by_age_for_an_hour(tmp_pat
     async with opened(path, eventlog.Settings(max_age=Duration(10 * DAY)), clock) as log:
         delivered, waiting = alarm(log), read(log, 1)
         log.consumer("a").acknowledge(Lane.URGENT, 0, delivered.seq)
-        await log.commit()
+        await log.writer.commit()
         clock.epoch += 3650 * DAY * 1_000_000
         log.look_at_clock()
-        await log.commit()
+        await log.writer.commit()
         clock.now += retaining.AFTER_JUMP - 1
         await log.retain()
         assert in_file(path)[:2] == [delivered, waiting]
@@ -144,7 +144,7 @@ async def test_while_the_clock_is_not_set_nothing_goes_by_age(tmp_path: Path) ->
     async with opened(path, clock=clock) as log:
         event = read(log, 1)
         log.consumer("a").acknowledge(Lane.READINGS, 0, event.seq)
-        await log.commit()
+        await log.writer.commit()
     later = VirtualClock(now=30 * DAY)
     later.known = False
     async with opened(path, clock=later) as log:
@@ -162,7 +162,7 @@ async def test_rejected_events_stay_readable_when_the_others_have_gone(tmp_path:
         events = [read(log, number) for number in range(10)]
         log.consumer("a").reject(events[4], "too large")
         log.consumer("a").acknowledge(Lane.READINGS, 0, events[-1].seq)
-        await log.commit()
+        await log.writer.commit()
         clock.now += 20 * DAY
         await log.retain()
         assert in_file(path) == [events[4]]
@@ -192,11 +192,11 @@ async def test_a_full_file_keeps_its_bound_its_alarms_and_counts_each_reading_th
         for _ in range(15):
             alarms.append(alarm(log))
             appended += [read(log, number) for number in range(2000)]
-            await log.commit()
+            await log.writer.commit()
             await log.retain()
             clock.now += 61  # what went is told once a minute
-        log._tell_losses(at_once=True)
-        await log.commit()
+        log.losses.tell(at_once=True)
+        await log.writer.commit()
         assert (await used(log)).used <= bound.max_size
         found = in_file(path)
         assert [event for event in found if event.type == EventType.ALARM_RAISED] == alarms
@@ -204,7 +204,9 @@ async def test_a_full_file_keeps_its_bound_its_alarms_and_counts_each_reading_th
         gone = {event.seq for event in appended} - set(left)
         assert len(gone) > 1000
         assert len(left) > 4000
-        assert sum(int(event.values["count"] or 0) for event in told(found)) == log.dropped == len(gone)
+        assert (
+            sum(int(event.values["count"] or 0) for event in told(found)) == log.losses.dropped == len(gone)
+        )
         spans = [(int(e.values["from"] or 0), int(e.values["to"] or 0)) for e in told(found)]
         assert all(any(first <= seq <= last for first, last in spans) for seq in gone)
         assert (min(first for first, _ in spans), max(last for _, last in spans)) == (min(gone), max(gone))
@@ -227,7 +229,7 @@ async def test_thinning_leaves_a_slow_device_its_share(tmp_path: Path) -> None:
             read(log, number)
             if number % 3000 == 0:
                 slow.append(read(log, number, "tank"))
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         left = in_file(path)
         assert len([event for event in left if event.source == "air"]) < 20_000
@@ -240,13 +242,13 @@ async def test_delivered_history_goes_before_anything_that_still_waits(tmp_path:
         delivered = [read(log, number) for number in range(20_000)]
         log.consumer("a").acknowledge(Lane.READINGS, 0, delivered[-1].seq)
         waiting = [read(log, number) for number in range(10_000)]
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         assert (await used(log)).used <= 512 * KB
         found = in_file(path)
         assert found[-len(waiting) :] == waiting
         assert len(found) < 30_000
-        assert log.dropped == 0
+        assert log.losses.dropped == 0
 
 
 async def test_alarms_go_only_when_no_reading_is_left(tmp_path: Path) -> None:
@@ -255,9 +257,9 @@ async def test_alarms_go_only_when_no_reading_is_left(tmp_path: Path) -> None:
         for number in range(3000):
             read(log, number)
         alarms = [alarm(log) for _ in range(20_000)]
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
-        await log.commit()
+        await log.writer.commit()
         found = in_file(path)
         assert (await used(log)).used <= 256 * KB
         assert readings(found) == []
@@ -282,44 +284,44 @@ async def test_while_the_disk_is_nearly_full_the_file_does_not_grow_and_says_why
         monkeypatch.setattr("agent.eventlog.retention.os.statvfs", statvfs)
         free = DEFAULTS.min_free
         events = [read(log, number) for number in range(60_000)]
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         full = await used(log)
-        assert log.dropped == 0
+        assert log.losses.dropped == 0
         assert full.size > retention.RESERVE, "or the bound would be the reserve"
         free = DEFAULTS.min_free - 4096
         for number in range(20_000):
             read(log, number)
             if number % 2000 == 0:
-                await log.commit()
+                await log.writer.commit()
                 await log.retain()
-        log._tell_losses(at_once=True)
-        await log.commit()
+        log.losses.tell(at_once=True)
+        await log.writer.commit()
         assert (await used(log)).size <= full.size + retention.RESERVE
         found = in_file(path)
-        assert log.dropped > 0
+        assert log.losses.dropped > 0
         assert {event.values["reason"] for event in told(found)} == {"less than 64MiB of the disk is free"}
         assert readings(found)[0].seq > events[0].seq
-        dropped = log.dropped
+        dropped = log.losses.dropped
         free = DEFAULTS.min_free
         await log.retain()
-        assert log.dropped == dropped, "with room on the disk it may grow again"
+        assert log.losses.dropped == dropped, "with room on the disk it may grow again"
 
 
 async def test_after_a_large_backlog_the_file_shrinks(tmp_path: Path) -> None:
     path, clock = tmp_path / "events.db", VirtualClock()
     async with opened(path, clock=clock) as log:
         events = [log.append(EventType.READING, "air", {"text": "x" * 100_000}) for _ in range(200)]
-        await log.commit()
+        await log.writer.commit()
         large = (await used(log)).size
         assert large > retention.GIVE_BACK
         log.consumer("a").acknowledge(Lane.READINGS, 0, events[-1].seq)
-        await log.commit()
+        await log.writer.commit()
         clock.now += 8 * DAY
         await log.retain()
         assert path.stat().st_size < large // 4
         event = read(log, 1)
-        await log.commit()
+        await log.writer.commit()
     assert in_file(path) == [event]
 
 
@@ -332,7 +334,7 @@ async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_st
             log.consumer("a").acknowledge(Lane.READINGS, 0, last[-1].seq)
         clock.now += 3 * DAY
     async with opened(path, clock=clock) as log:
-        await log.commit()
+        await log.writer.commit()
         await log.retain()
         found = in_file(path)
         assert found == last[-2:], "the older ones have gone, and these are of the runs that they were of"

@@ -179,8 +179,8 @@ async def test_a_log_that_is_in_use_comes_back_with_what_is_only_in_its_wal(tmp_
             appended.append(log.append(EventType.ALARM_RAISED, "too-hot", dict(ALARM)))
             log.put_state("too-hot", {"active": 1, "saved": number})
             log.consumer("site").acknowledge(Lane.READINGS, 0, number)
-            await log.commit()
-    await log.commit()
+            await log.writer.commit()
+    await log.writer.commit()
     for suffix in ("", "-wal"):
         shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
     await log.close()
