@@ -1,4 +1,4 @@
-"""The durable, ordered record of events: what appends to it, and how it is put together.
+"""The durable, ordered record of events: takes them, and puts together what reads, writes and retains them.
 
 `append` puts an event in memory and wakes the couriers at once, so a healthy broker has it in milliseconds; when it is
 written to the file is up to the `Writer`. All of it is for use in one event loop.
