@@ -20,7 +20,7 @@ from agent.api.local import LocalApi
 from agent.broker import EmbeddedBroker
 from agent.clock import Clock, iso
 from agent.commander import Commander
-from agent.contracts import Backoff, Gateway, Output
+from agent.contracts import Gateway, Output
 from agent.courier import Courier
 from agent.errors import ConfigError, Fault, GatepostError
 from agent.eventlog import EventLog
@@ -30,7 +30,7 @@ from agent.quantities import Duration
 from agent.reporter import Reporter
 from agent.rulebook import Rulebook
 from agent.sdnotify import notify, watchdog_interval
-from agent.supervisor import Health, Part, keep_running
+from agent.supervisor import Backoff, Health, Part, keep_running
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

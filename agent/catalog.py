@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import msgspec
 from msgspec import structs
 
-from agent import contracts, courier, registry, reporter
+from agent import contracts, courier, registry, reporter, supervisor
 from agent.config import schema, wording
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _common(role: str) -> list[Setting]:
         return [
             {"name": "encoding", "takes": encodings, "default": "json", "about": "How an event becomes bytes.", "holds": []},
             {"name": "reconnect", "takes": "a map", "default": "", "about": "How long it waits before it tries again.",
-             "holds": _settings(contracts.Backoff)},
+             "holds": _settings(supervisor.Backoff)},
             *_settings(courier.Settings),
         ]  # fmt: skip
     return []

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 import msgspec
 
 from agent.events import Delivery, Severity, Value
-from agent.quantities import Duration
 
 if TYPE_CHECKING:
     import asyncio
@@ -381,25 +380,3 @@ class Reaction(Settings, frozen=True):
 
     set: dict[str, bool | int | float | str]
     otherwise: bool | int | float | str | None = None
-
-
-SHORTEST_WAIT: Final = Duration(0.1)
-"""Seconds between tries, below which trying again would be a storm."""
-
-
-class Backoff(Settings, frozen=True):
-    """How long to wait before trying again: doubled each time, with full jitter.
-
-    Attributes:
-        min: The first wait at most.
-        max: Any wait at most.
-    """
-
-    min: Duration = Duration(1)
-    max: Duration = Duration(30)
-
-    def __post_init__(self) -> None:
-        if self.min < SHORTEST_WAIT:
-            raise ValueError(f"min expects {SHORTEST_WAIT} or longer, not {self.min}")
-        if self.max < self.min:
-            raise ValueError(f"max ({self.max}) is shorter than min ({self.min})")

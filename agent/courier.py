@@ -9,7 +9,6 @@ event that was not acknowledged. What was logged while there was no connection i
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import time
 from functools import partial
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import msgspec
 
 from agent import contracts
+from agent.complaints import Complaints
 from agent.errors import Disconnected, GatepostError, Rejected
 from agent.events import Delivery, Lane
 from agent.legs import Allowance, Flight, Leg, Replay
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from agent.events import Event
     from agent.supervisor import Part
 
-logger = logging.getLogger(__name__)
-
 BATCH: Final = 50
 """Events in one `send` at most: enough to make it cheap, few enough to keep several in flight."""
 
@@ -40,15 +38,6 @@ JOINED: Final = 8
 
 GRACE: Final = 10.0
 """Seconds without a connection, after a start or a loss, during which events still count as live."""
-
-REFUSAL_EVERY: Final = 60.0
-"""Seconds between messages about events that are refused for the same reason; those in between are counted."""
-
-REASONS: Final = 20
-"""Reasons that are remembered, for some tell of each event's size."""
-
-STUCK: Final = 3
-"""Connections lost in a row with the same event first on its way, after which that event is named."""
 
 
 class Settings(contracts.Settings, frozen=True):
@@ -93,15 +82,14 @@ class Courier:
         self._settings = settings
         # Each queue is carried in order; the first one goes first: urgent, then readings, then replays.
         self._queues: list[list[Leg]] = []
+        self._sent: list[Leg] = []  # those of which all is sent and some is on its way
         self._allowance = Allowance(settings.rate)
         self._later: asyncio.TimerHandle | None = None
         self._in_flight = 0
-        self._historical_upto: int | None = None
+        self._historical_upto: dict[Lane, int] = {}
         self._lost_at = time.monotonic()  # or made at
         self._rewinds = 0
-        # The event that was first on its way when a connection was lost, and how often in a row.
-        self._stuck = (0, 0)
-        self._refusal_told: dict[str, float] = {}  # by reason: when it may be said again
+        self._complaints = Complaints(consumer.name)
         self._is_full = False
         self._is_called = False
         self._error: Exception | None = None
@@ -144,13 +132,15 @@ class Courier:
     def _lay_out(self) -> None:
         """Lay out what is not delivered, for a new connection."""
         self._in_flight = 0
+        self._error = None
         self._rewinds = self._consumer.rewinds
         missed = time.monotonic() - self._lost_at > GRACE
         if missed:
-            self._historical_upto = self._log.last
-        elif self._historical_upto is None:
-            self._historical_upto = self._log.first - 1  # all of earlier runs
+            self._historical_upto = dict.fromkeys(Lane, self._log.visible)
+        elif not self._historical_upto:
+            self._historical_upto = dict.fromkeys(Lane, self._log.first - 1)  # all of earlier runs
         urgent, readings = (self._legs(lane) for lane in (Lane.URGENT, Lane.READINGS))
+        self._sent = []
         self._queues = [urgent, readings, []]
         if self._settings.backlog == "live_first":
             self._queues = [urgent, readings[-1:], readings[:-1], []]
@@ -160,7 +150,7 @@ class Courier:
     def _legs(self, lane: Lane) -> list[Leg]:
         """Return what is not delivered of a lane, historical and live apart; the last one has no end."""
         legs = []
-        boundary = self._historical_upto or 0
+        boundary = self._historical_upto[lane]
         for after, upto in self._consumer.undelivered(lane):
             if after < boundary:
                 legs.append(
@@ -177,17 +167,10 @@ class Courier:
 
     def _notice_stuck(self) -> None:
         """Name an event that may be why connections are lost: MQTT 3.1.1 has no other way to refuse one."""
-        legs = (leg for queue in self._queues for leg in queue)
+        legs = (leg for queue in [self._sent, *self._queues] for leg in queue)
         first = next((leg.flights[0].batch[0] for leg in legs if leg.flights), None)
-        if first is None:
-            return
-        self._stuck = (first.seq, self._stuck[1] + 1 if self._stuck[0] == first.seq else 1)
-        if self._stuck[1] == STUCK:
-            logger.warning(
-                "forwarder %s: event %s (%s of %s) was on its way each of the last %d times that the connection was lost; "
-                "if the far side refuses messages of its size, say so in the forwarder's settings (mqtt: max_packet)",
-                self.name, first.id, first.type, first.source, STUCK,
-            )  # fmt: skip
+        if first is not None:
+            self._complaints.lost_with(first)
 
     async def drained(self) -> None:
         """Wait until everything in the log is delivered."""
@@ -207,14 +190,15 @@ class Courier:
         Args:
             after: The sequence number after which it begins.
             upto: Its last sequence number.
-            rate: Events a second at most; None for as many as are acknowledged.
+            rate: Events a second at most, where the forwarder's own rate is not lower; None for no more than that.
 
         Raises:
             GatepostError: There is one already.
         """
         if self.replay is not None:
             raise GatepostError(f"a replay to {self.name} is under way; wait for its end")
-        replay = self.replay = Replay(after, upto, rate)
+        rates = [each for each in (rate, self._settings.rate) if each is not None]
+        replay = self.replay = Replay(after, upto, min(rates, default=None))
         if self._queues:
             self._queue_replay(replay)
             self._call()
@@ -254,7 +238,12 @@ class Courier:
     def _send_queue(self, queue: list[Leg]) -> None:
         while queue:
             leg = queue[0]
-            if leg.is_behind and leg.upto is None and leg.lane is Lane.READINGS and len(self._queues) > 3:
+            if (
+                self._settings.backlog == "live_first"
+                and leg.lane is Lane.READINGS
+                and leg.upto is None
+                and leg.is_behind
+            ):
                 leg = self._fall_behind(queue)
             self._send_leg(leg)
             if leg.wants_file:
@@ -262,14 +251,16 @@ class Courier:
             if not leg.is_sent:
                 return
             queue.pop(0)
+            self._sent.append(leg)
             self._finish(leg)
 
     def _fall_behind(self, queue: list[Leg]) -> Leg:
         """With `live_first`, let what is too far behind to be live follow behind, and go on with what is new."""
-        behind = queue[0]
-        behind.upto, behind.delivery = self._log.last, Delivery.HISTORICAL
+        behind, upto = queue[0], self._log.visible
+        behind.upto, behind.delivery = upto, Delivery.HISTORICAL
+        self._historical_upto[Lane.READINGS] = upto
         self._queues[2].append(behind)
-        queue[0] = self._leg(Lane.READINGS, behind.upto, None, Delivery.LIVE)
+        queue[0] = self._leg(Lane.READINGS, upto, None, Delivery.LIVE)
         return queue[0]
 
     async def _read_files(self) -> None:
@@ -309,8 +300,8 @@ class Courier:
                 break
             batch = batch[: join if joined else single]
             weight = len({(event.type, event.source) for event in batch}) if joined else len(batch)
-            flight = Flight(leg.sent, batch, weight, self._forwarder.send(batch, leg.delivery, joined=joined))
-            leg.took(batch)
+            done = self._forwarder.send(batch, leg.delivery, joined=joined)
+            flight = Flight(leg.took(batch), batch, weight, done)
             if leg.is_paced:
                 allowance.spend(len(batch))
             self._in_flight += weight
@@ -365,7 +356,10 @@ class Courier:
 
     def _finish(self, leg: Leg) -> None:
         """Where all of a leg is acknowledged, pass over what is not there at its end."""
-        if leg.flights or leg.upto is None or leg.landed >= leg.upto:
+        if leg.flights or leg.upto is None:
+            return
+        self._sent = [each for each in self._sent if each is not leg]
+        if leg.landed >= leg.upto:
             return
         if leg.lane is not None:
             self._consumer.acknowledge(leg.lane, leg.landed, leg.upto)
@@ -378,18 +372,10 @@ class Courier:
         """Count and keep what the far side refuses for good, and go on."""
         refused = [event for event in batch if event.seq in error.seqs]
         self.rejected += len(refused)
-        self.delivered -= len(refused)
         if leg.lane is not None:
+            self.delivered -= len(refused)
             for event in refused:
                 self._consumer.reject(event, error.reason)
-        now = time.monotonic()
-        if now < self._refusal_told.get(error.reason, 0.0):
-            return
-        if len(self._refusal_told) > REASONS:
-            self._refusal_told.clear()
-        self._refusal_told[error.reason] = now + REFUSAL_EVERY
-        event = refused[0]
-        logger.error(
-            "forwarder %s: event %s (%s of %s) was refused and is set aside: %s (%d since the start)",
-            self.name, event.id, event.type, event.source, error.reason, self.rejected,
-        )  # fmt: skip
+        elif self.replay is not None and self.replay.leg is leg:
+            self.replay.acknowledged -= len(refused)
+        self._complaints.refused(refused[0], error.reason, self.rejected)

@@ -59,7 +59,9 @@ class Leg:
         self.upto = upto
         self.flights: deque[Flight] = deque()
         self._log = log
+        self._flown = after  # up to where flights have been asked for
         self._backlog: list[Event] = []  # read from the file, not sent yet
+        self._looked_upto = after  # what there is up to here is in the backlog, or sent
         self._chunk = max(CHUNK, chunk)
 
     @property
@@ -82,7 +84,11 @@ class Leg:
     @property
     def wants_file(self) -> bool:
         """Whether more of it should be read from the file now, so that sending need not wait for it."""
-        return len(self._backlog) < self._chunk // 2 and not self.is_sent and self._read_upto < self._base
+        return (
+            len(self._backlog) < self._chunk // 2
+            and not self.is_sent
+            and self._read_upto < self._in_file_upto
+        )
 
     @property
     def _base(self) -> int:
@@ -91,8 +97,12 @@ class Leg:
         return self._log.base(self.lane)
 
     @property
+    def _in_file_upto(self) -> int:
+        return self._base if self.upto is None else min(self._base, self.upto)
+
+    @property
     def _read_upto(self) -> int:
-        return self._backlog[-1].seq if self._backlog else self.sent
+        return max(self.sent, self._looked_upto)
 
     def take(self, limit: int) -> list[Event] | None:
         """Return the next events without waiting, or None where the file must be read first."""
@@ -111,10 +121,18 @@ class Leg:
                 self.sent = self.upto  # nothing of it is left
         return found
 
-    def took(self, batch: Sequence[Event]) -> None:
-        """Note that events that `take` returned are sent."""
+    def took(self, batch: Sequence[Event]) -> int:
+        """Note that events that `take` returned are sent; return the sequence number before them, as `Flight.after` is."""
+        before, self._flown = self._flown, batch[-1].seq
         self.sent = batch[-1].seq
         del self._backlog[: len(batch)]
+        self._pass_over()
+        return before
+
+    def _pass_over(self) -> None:
+        """Count what is not there at the end of what was read as sent."""
+        if not self._backlog:
+            self.sent = max(self.sent, self._looked_upto)
 
     async def read_file(self) -> None:
         """Read more of it from the file.
@@ -122,17 +140,16 @@ class Leg:
         Raises:
             sqlite3.Error: It cannot be read at present.
         """
-        base, after = self._base, self._read_upto
+        upto, after = self._in_file_upto, self._read_upto
         if self.lane is None:
             found = await self._log.history(after, self._chunk)
         else:
             found = await self._log.fetch(self.lane, after, self._chunk)
         if after != self._read_upto:
             return  # sent meanwhile
-        limit = base if self.upto is None else self.upto
         self._backlog += [event for event in found if self.upto is None or event.seq <= self.upto]
-        if not self._backlog and (not found or found[-1].seq > limit):
-            self.sent = max(self.sent, base if self.upto is None else min(base, self.upto))
+        self._looked_upto = min(found[-1].seq, self.upto or found[-1].seq) if found else upto
+        self._pass_over()
 
 
 class Allowance:

@@ -6,17 +6,40 @@ import asyncio
 import logging
 import random
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from agent import contracts
 from agent.errors import Disconnected
+from agent.quantities import Duration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.clock import Clock
-    from agent.contracts import Backoff
 
 logger = logging.getLogger(__name__)
+
+
+SHORTEST_WAIT: Final = Duration(0.1)
+"""Seconds between tries, below which trying again would be a storm."""
+
+
+class Backoff(contracts.Settings, frozen=True):
+    """How long to wait before trying again: doubled each time, with full jitter.
+
+    Attributes:
+        min: The first wait at most.
+        max: Any wait at most.
+    """
+
+    min: Duration = Duration(1)
+    max: Duration = Duration(30)
+
+    def __post_init__(self) -> None:
+        if self.min < SHORTEST_WAIT:
+            raise ValueError(f"min expects {SHORTEST_WAIT} or longer, not {self.min}")
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is shorter than min ({self.min})")
 
 
 class Health(StrEnum):

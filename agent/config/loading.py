@@ -15,7 +15,7 @@ import msgspec
 import yaml
 from msgspec import structs
 
-from agent import contracts, courier, eventlog, registry, reporter
+from agent import contracts, courier, eventlog, registry, reporter, supervisor
 from agent.config import documents, wording
 from agent.config.decoding import Decoder, Entry, join
 from agent.config.model import (
@@ -251,9 +251,9 @@ class _Loading:
         if entries is None:
             return None
         common = {each.key: each for each in entries if each.key in FORWARD_KEYS}
-        reconnect: contracts.Backoff | None = contracts.Backoff()
+        reconnect: supervisor.Backoff | None = supervisor.Backoff()
         if at := common.get("reconnect"):
-            reconnect = decoder.settings(contracts.Backoff, at.value, join(path, "reconnect"), at.mark)
+            reconnect = decoder.settings(supervisor.Backoff, at.value, join(path, "reconnect"), at.mark)
         encoding = self._encoding(common.get("encoding"), path, entry.mark)
         carried = decoder.struct(
             courier.Settings, [each for each in entries if each.key in CARRIED_KEYS], path, entry.mark

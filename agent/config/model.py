@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from agent import contracts, courier, eventlog, reporter
+from agent import contracts, courier, eventlog, reporter, supervisor
 
 SECTIONS: Final = ("devices", "rules", "forward")
 TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
@@ -75,7 +75,7 @@ class ForwardEntry(msgspec.Struct, frozen=True):
     settings: contracts.Settings
     encoding: str
     encoding_settings: contracts.Settings
-    reconnect: contracts.Backoff
+    reconnect: supervisor.Backoff
     carried: courier.Settings
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import msgspec
 from msgspec import structs
 
-from agent import contracts, courier, eventlog, quantities, registry, reporter
+from agent import contracts, courier, eventlog, quantities, registry, reporter, supervisor
 from agent.config import loading, model
 from agent.config.variables import plain
 
@@ -163,7 +163,7 @@ def _forwarder() -> Schema:
         "description": "How events are written.",
         "default": "json",
     }
-    reconnect = _of_struct(contracts.Backoff) | {"description": "How long to wait before trying again."}
+    reconnect = _of_struct(supervisor.Backoff) | {"description": "How long to wait before trying again."}
     carried = _of_struct(courier.Settings)["properties"]
     return _one_kind("forwarders", {"encoding": encoding, "reconnect": reconnect, **carried})
 
@@ -250,7 +250,7 @@ def _definitions() -> Schema:
         eventlog.Settings,
         reporter.Settings,
         contracts.RuleOutcome,
-        contracts.Backoff,
+        supervisor.Backoff,
         courier.Settings,
     ]
     roots += [loading.settings_of(module) for role in registry.ROLES for _, module in _modules(role)]

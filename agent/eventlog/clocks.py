@@ -63,17 +63,37 @@ class Clocks:
             offset: Microseconds that the wall clock is now ahead of the monotonic clock.
             is_set: Whether the wall clock is set.
         """
-        changed = []
-        if is_set:
-            for stretch in self._stretches:
-                if stretch.boot == boot and not stretch.is_set and stretch.correction is None:
-                    stretch.correction = offset - stretch.offset
-                    changed.append(stretch)
+        changed = self._correct(boot, offset) if is_set else []
         self._stretches = [each for each in self._stretches if each.first_seq < first_seq]
         self._stretches.append(Stretch(first_seq, boot, offset, is_set))
         self._offset = offset
         self._find_unset()
         return [*changed, self._stretches[-1]]
+
+    def _correct(self, boot: str, offset: int) -> list[Stretch]:
+        """Correct the stretches of a boot whose clock is set now; return them."""
+        changed = []
+        for stretch in self._stretches:
+            if stretch.boot == boot and not stretch.is_set and stretch.correction is None:
+                stretch.correction = offset - stretch.offset
+                changed.append(stretch)
+        return changed
+
+    def join(self, earlier: Clocks) -> list[Stretch]:
+        """Put what a file knows that was found late before what this run knows; return all that the file does not know."""
+        own, current = list(self._stretches), self._stretches[-1]
+        self._stretches = [each for each in earlier._stretches if each.first_seq < own[0].first_seq] + own
+        changed = self._correct(current.boot, self._offset) if current.is_set else []
+        self._find_unset()
+        return [*changed, *own]
+
+    def of_run(self, first_seq: int) -> list[Stretch]:
+        """Return the stretches of a run that is the last one, by its first sequence number."""
+        return [each for each in self._stretches if each.first_seq >= first_seq]
+
+    def knows(self, boot: str) -> bool:
+        """Whether there is nothing before this boot, or something of it."""
+        return not self._stretches or any(each.boot == boot for each in self._stretches)
 
     def has_jumped(self, offset: int) -> bool:
         """Whether the wall clock is elsewhere than it was last seen."""

@@ -48,7 +48,8 @@ class Consumer:
         """
         memory = self._memory
         cursors = memory.cursors
-        if cursors.acknowledge((self.name, lane), after, upto) and upto <= memory.written:
+        before = cursors.at[self.name, lane]
+        if cursors.acknowledge((self.name, lane), after, upto) and max(before, after) < memory.taken:
             if not cursors.is_dirty:
                 memory.wake.set()
             cursors.is_dirty = True

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from agent.eventlog.consumer import Consumer
-from agent.eventlog.logfile import LogFile
+from agent.eventlog.logfile import LogFile, Refused
 from agent.eventlog.memory import Memory
 from agent.eventlog.reader import Reader
 from agent.eventlog.retaining import Retaining
@@ -92,6 +91,8 @@ class EventLog:
         """Begin a run, on what is known from earlier ones."""
         memory = self._memory
         memory.begin(numbers, kept)
+        if not memory.clocks.knows(self._clock.boot()):
+            self._retaining.on_jump()  # an RTC may be years off until the network has told the time
         self.was_clean = kept.was_clean
         is_set = self._clock.is_set()
         memory.pending.clocks = memory.clocks.begin(
@@ -230,7 +231,7 @@ class EventLog:
         self.look_at_clock()
         try:
             await self._retaining.retain()
-        except sqlite3.Error as error:
+        except Refused as error:
             self.writer.on_fault(str(error))
             self._memory.hurry()
         self.losses.tell()

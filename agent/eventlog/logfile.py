@@ -144,8 +144,8 @@ class LogFile:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    async def write(self, group: Group) -> retention.Usage:
-        """Write a group in one transaction and return how full it is now.
+    async def write(self, group: Group) -> tuple[retention.Usage, list[Event]]:
+        """Write a group in one transaction; return how full it is now, and the events that no file can hold.
 
         Raises:
             sqlite3.Error: Nothing was written, as far as is known.
@@ -209,6 +209,13 @@ class LogFile:
         return result
 
 
-def _write(store: EventStore, group: Group) -> retention.Usage:
-    store.write(group)
-    return retention.usage(store.db, store.path)
+def _write(store: EventStore, group: Group) -> tuple[retention.Usage, list[Event]]:
+    unstorable: list[Event] = []
+    try:
+        store.write(group)
+    except (TypeError, ValueError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
+        rest, unstorable = group.storable()
+        if rest == group:
+            raise
+        store.write(rest)
+    return retention.usage(store.db, store.path), unstorable

@@ -27,6 +27,7 @@ class Memory:
         first: The sequence number of this run's first event.
         last: The sequence number of the newest event.
         written: The sequence number up to which everything is in the file, or gone.
+        taken: The same, and what is on its way to the disk.
         pending: What the next commit writes.
         ages: About when events were appended.
         tails: The newest events, by lane.
@@ -46,6 +47,7 @@ class Memory:
         self.first = 1
         self.last = 0
         self.written = 0
+        self.taken = 0
         self.pending = Pending()
         self.ages = Ages(settings.commit / 8)
         self.tails = Tails(0)
@@ -61,15 +63,16 @@ class Memory:
     def begin(self, numbers: Numbers, kept: Kept) -> None:
         """Begin a run, on what is known from earlier ones."""
         self.run, self.first = numbers
-        self.last = self.written = self.first - 1
+        self.last = self.written = self.taken = self.first - 1
         self.tails = Tails(self.written)
         self.cursors = Cursors(self.consumers, kept.cursors, kept.ahead, self.written)
         self.states = kept.states
         self.clocks = kept.clocks
 
     def rewind(self, kept: Kept) -> None:
-        """Let the cursors go back to what a file says that was found late."""
+        """Go back to what a file says that was found late: its cursors, and the clocks of its events."""
         self.cursors = Cursors(self.consumers, kept.cursors, kept.ahead, self.first - 1)
+        self.pending.clocks = self.clocks.join(kept.clocks)
         self.rewinds += 1
         self.notify()
 

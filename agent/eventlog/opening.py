@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from agent.clock import NO_EARLIER
 from agent.errors import GatepostError
 from agent.eventlog.salvage import Salvage, salvage
 from agent.eventlog.store import EventStore
@@ -228,8 +229,11 @@ def look(path: Path) -> tuple[Numbers, Kept] | None:
 
 
 def unknown(first_seq: int) -> Numbers:
-    """Return numbers that no earlier run has had, where those are not known: the run's by chance, and what is usually the time."""
-    return Numbers(_jump(0), max(first_seq, 1))
+    """Return numbers that no earlier run has had, where those are not known.
+
+    The run's is by chance, and the first sequence number usually the time in microseconds, which no counter reaches.
+    """
+    return Numbers(_jump(0), max(first_seq, NO_EARLIER))
 
 
 def _jump(run: int) -> int:

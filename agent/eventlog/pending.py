@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from agent.eventlog.clocks import Stretch
     from agent.eventlog.group import Rejection
     from agent.events import Event, Value
+
+MARKS: Final = 1_000
+"""Times that are remembered; with fewer spans than that, of a disk that has refused for long, the oldest are no longer known."""
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Ages:
 
     def __init__(self, span: float) -> None:
         self._span = span
-        self._marks: deque[tuple[int, float]] = deque()
+        self._marks: deque[tuple[int, float]] = deque(maxlen=MARKS)
 
     def note(self, seq: int, now: float) -> None:
         """Note that an event was appended at a time of the monotonic clock, in seconds."""

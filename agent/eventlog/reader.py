@@ -39,6 +39,11 @@ class Reader:
         """The sequence number of the newest event."""
         return self._memory.last
 
+    @property
+    def visible(self) -> int:
+        """The sequence number of the newest event that may be delivered: with `commit: 0`, that is written."""
+        return self._memory.visible
+
     def base(self, lane: Lane) -> int:
         """Return the sequence number up to which events of a lane are no longer in memory."""
         return self._memory.tails[lane].base

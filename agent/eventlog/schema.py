@@ -8,12 +8,12 @@ without a column of their own. The view `readable` shows it all to a person with
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from agent.errors import GatepostError
 
 if TYPE_CHECKING:
-    import sqlite3
     from pathlib import Path
 
 APPLICATION_ID: Final = 0x67617465  # "gate": file(1) and PRAGMA application_id tell whose file it is
@@ -118,3 +118,10 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+
+
+def damaged(what: str) -> sqlite3.DatabaseError:
+    """Return an error as SQLite raises it for a damaged file."""
+    error = sqlite3.DatabaseError(what)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
@@ -116,10 +117,20 @@ class EventStore:
             self.db.close()
 
     def _load(self) -> None:
+        """Read which streams and runs there are.
+
+        Raises:
+            sqlite3.DatabaseError: That cannot be read, or makes no sense.
+        """
+        self._streams.clear()
+        self._by_number.clear()
         for number, kind, source, channels in self.db.execute(
             "SELECT stream, type, source, channels FROM streams ORDER BY abs(stream)"
         ):
-            names = tuple(msgspec.json.decode(channels, type=list[str]))
+            try:
+                names = tuple(msgspec.json.decode(channels, type=list[str]))
+            except (msgspec.DecodeError, TypeError) as error:
+                raise schema.damaged(f"stream {number} makes no sense: {error}") from error
             self._streams[kind, source] = (number, names)
             self._by_number[number] = (kind, source, names)
         self._load_runs()
@@ -133,12 +144,15 @@ class EventStore:
 
     def newest(self) -> tuple[int, int, bool]:
         """Return the last run's number, the newest sequence number, and whether that run ended cleanly."""
-        last = self.db.execute("SELECT run, ended FROM runs ORDER BY run DESC LIMIT 1").fetchone()
-        seq = self.db.execute(
-            "SELECT max((SELECT ifnull(max(seq), 0) FROM events), (SELECT ifnull(max(seq), 0) FROM cursors),"
-            " (SELECT ifnull(max(first_seq), 1) - 1 FROM runs))"
-        ).fetchone()[0]
-        return last[0] if last else 0, seq, last is None or last[1] is not None
+        # A run that began without the file has any number, so the last one is told by where it begins.
+        ended = self.db.execute("SELECT ended FROM runs ORDER BY first_seq DESC, run DESC LIMIT 1").fetchone()
+        run = self.db.execute("SELECT max(run) FROM runs").fetchone()[0]
+        # All that speaks of sequence numbers: what speaks of deleted events must not come to speak of new ones.
+        newest = ["max(seq) FROM events", "max(seq) FROM cursors", "max(first_seq) - 1 FROM runs"]
+        if not self._is_old:
+            newest += ["max(last) FROM ahead", "max(seq) FROM rejected"]
+        seq = max(self.db.execute(f"SELECT {each}").fetchone()[0] or 0 for each in newest)
+        return run or 0, seq, ended is None or ended[0] is not None
 
     def begin_run(self, run: int, first_seq: int, started: int, version: str) -> None:
         """Commit the start of a run, so that its number is never used again."""
@@ -230,9 +244,8 @@ class EventStore:
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
             self._saved_ahead = None
-            self._streams.clear()  # streams made in this transaction are gone with it
-            self._by_number.clear()
-            self._load()
+            with contextlib.suppress(sqlite3.Error):
+                self._load()  # streams made in this transaction are gone with it
             raise
 
     def _write_events(self, events: Sequence[Event], units: Mapping[str, Mapping[str, str]]) -> None:

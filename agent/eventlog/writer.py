@@ -21,7 +21,7 @@ import logging
 import sqlite3
 from typing import TYPE_CHECKING, Final
 
-from agent.eventlog import opening, shedding
+from agent.eventlog import opening, retention, shedding
 from agent.eventlog.clocks import Clocks
 from agent.eventlog.group import Group
 from agent.eventlog.logfile import Refused
@@ -114,7 +114,6 @@ class Writer:
             await self._begin(opened, opened.numbers)
         except (sqlite3.Error, OSError) as error:  # TimeoutError is an OSError
             fault = str(error)
-            await self._file.drop()
         else:
             return opened
         self.fault = fault
@@ -139,7 +138,8 @@ class Writer:
         memory = self._memory
         opened = await self._file.take(self._clock.wall(), STALLED)
         is_ours = opened.recovery is not None or opened.numbers.run == memory.run + 1
-        if not is_ours and opened.numbers.first_seq > memory.first:
+        is_new = opened.recovery is not None and opened.recovery.reason == opening.CONFLICT
+        if (self._is_blind or not is_ours) and not is_new and opened.numbers.first_seq > memory.first:
             self._file.damage = opening.CONFLICT
             raise sqlite3.DatabaseError(opening.CONFLICT)
         await self._begin(opened, opening.Numbers(memory.run, memory.first))
@@ -163,6 +163,7 @@ class Writer:
             # Whatever is still in memory may not have been in what could be read.
             memory.pending.events = memory.tails.merged(0, memory.last, memory.last)
             memory.pending.states = {**memory.states}
+            memory.pending.clocks = memory.clocks.of_run(memory.first)
             logger.error("the event log %s is made anew: %s", self._file.path, opened.recovery)
             self._append(EventType.LOG_RECOVERED, "agent", opened.recovery.facts)
 
@@ -172,6 +173,9 @@ class Writer:
         try:
             memory.cursors.is_dirty = True
             await self.commit()
+            self._losses.tell(at_once=True)
+            if memory.pending.events:
+                await self.commit()
             await self._file.end_run(memory.run, self._clock.wall())
         except Refused as error:
             self.fault = str(error)
@@ -245,26 +249,36 @@ class Writer:
             passed = memory.passed()
             taken = memory.pending.take()
             cursors_moved, memory.cursors.is_dirty = memory.cursors.is_dirty, False
-            last = taken.events[-1].seq if taken.events else memory.written
+            memory.taken = last = taken.events[-1].seq if taken.events else memory.written
             keep = taken.events
             if not self._settings.retain and memory.consumers:
                 keep = [event for event in keep if event.seq > passed[event.lane]]
-            if self._retaining.refusal is not None:
-                keep = self._refuse(keep, passed[Lane.READINGS], self._retaining.refusal)
+            refusal, refused = self._retaining.refusal, []
+            if refusal is not None:  # it is full; readings stay in memory for a while
+                refused = [event.seq for event in keep if event.lane is Lane.READINGS]
+                keep = [event for event in keep if event.lane is Lane.URGENT]
+            unstorable: list[Event] = []
             try:
                 if keep or cursors_moved or taken.has_facts:
                     self._committing_since = self._clock.monotonic()
                     at = memory.cursors.unsaved()  # those that stand still would cost a page
                     ahead = {key: tuple(stretches) for key, stretches in memory.cursors.ahead.items()}
                     group = Group(keep, at, ahead, taken.states, memory.units, taken.rejections, taken.clocks)
-                    self._retaining.on_usage(await self._file.write(group))
+                    usage, unstorable = await self._file.write(group)
+                    self._retaining.on_usage(usage)
                     memory.cursors.note_saved(at)
             except BaseException:
                 memory.pending.put_back(taken)
                 memory.cursors.is_dirty = True
+                memory.taken = memory.written
                 raise
             finally:
                 self._committing_since = None
+            if refusal is not None:
+                self._note(refused, passed[Lane.READINGS], refusal)
+            for event in unstorable:
+                memory.tails[event.lane].remove({event.seq})
+                self._losses.note(event.seq, event.seq, 1, f"{event.source} has said what cannot be kept")
             memory.written = last
             self._last_commit = self._clock.monotonic()
             memory.tails.trim(memory.written, passed, GROUP)
@@ -276,20 +290,18 @@ class Writer:
             if not memory.sends_unwritten:
                 memory.notify()
 
-    def _refuse(self, events: list[Event], passed: int, reason: str) -> list[Event]:
-        """Keep new readings that are not delivered off a file that is full; they stay in memory for a while."""
-        refused = [event.seq for event in events if event.lane is Lane.READINGS and event.seq > passed]
-        if refused:
-            self._losses.note(refused[0], refused[-1], len(refused), reason)
-        return [event for event in events if event.lane is Lane.URGENT]
+    def _note(self, gone: list[int], passed: int, reason: str) -> None:
+        """Note that readings are gone, by sequence number; what was delivered is missed by nobody."""
+        if lost := [seq for seq in gone if seq > passed]:
+            self._losses.note(lost[0], lost[-1], len(lost), reason)
 
     @property
     def is_full(self) -> bool:
-        """Whether producers should wait for the disk with `room`."""
-        return len(self._memory.pending.events) >= (ROOM if self.fault is None else 2 * TAIL_LIMIT)
+        """Whether producers should wait for the disk with `room`: never where it refuses, for sensing goes on."""
+        return self.fault is None and len(self._memory.pending.events) >= ROOM
 
     async def room(self) -> None:
-        """Wait until the disk has caught up; at once where it refuses to be written, for sensing goes on."""
+        """Wait until the disk has caught up."""
         while self.is_full:
             self._room.clear()
             await self._room.wait()
@@ -311,22 +323,35 @@ class Writer:
         self._room.set()
 
     def on_fault(self, fault: str) -> None:
-        """Go on in memory while the disk refuses; say so once, and let readings go when they get too many."""
+        """Go on in memory while the disk refuses; say so once, and let events go when they get too many."""
         self._go_on_in_memory(fault)
-        pending = self._memory.pending.events
-        excess = len(pending) - TAIL_LIMIT
+        pending = self._memory.pending
+        excess = len(pending.events) - TAIL_LIMIT
         if excess > 0:
-            readings = [event.seq for event in pending if event.lane is Lane.READINGS]
-            self._forget(shedding.chosen(self._settings.when_full, readings, excess))
+            self._forget(self._dispensable(excess))
+        del pending.rejections[: -retention.REJECTED]
         self._losses.tell()
 
-    def _forget(self, seqs: list[int]) -> None:
-        if not seqs:
-            return
-        gone = set(seqs)
-        pending = self._memory.pending
-        pending.events = [event for event in pending.events if event.seq not in gone]
-        self._memory.tails[Lane.READINGS].remove(gone)
-        passed = self._passed_readings  # what was delivered is missed by nobody
-        if lost := [seq for seq in seqs if seq > passed]:
-            self._losses.note(lost[0], lost[-1], len(lost), "the log cannot be written")
+    def _dispensable(self, excess: int) -> set[int]:
+        """Return by sequence number which pending events go: what everybody has, then readings, then the oldest of all."""
+        events, passed = self._memory.pending.events, self._memory.passed()
+        if not self._memory.consumers:
+            passed = dict.fromkeys(Lane, 0)
+        gone = {event.seq for event in events if event.seq <= passed[event.lane]}
+        if len(gone) < excess:
+            readings = [
+                event.seq for event in events if event.lane is Lane.READINGS and event.seq not in gone
+            ]
+            gone.update(shedding.chosen(self._settings.when_full, readings, excess - len(gone)))
+        if len(gone) < excess:
+            gone.update([event.seq for event in events if event.seq not in gone][: excess - len(gone)])
+        return gone
+
+    def _forget(self, gone: set[int]) -> None:
+        memory = self._memory
+        passed = memory.passed()
+        for lane, tail in memory.tails.items():
+            lost = [event.seq for event in memory.pending.events if event.seq in gone and event.lane is lane]
+            self._note(lost, passed[lane] if memory.consumers else 0, "the log cannot be written")
+            tail.remove(gone)
+        memory.pending.events = [event for event in memory.pending.events if event.seq not in gone]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from agent import contracts, eventlog, registry, reporter
+from agent import contracts, eventlog, registry, reporter, supervisor
 from agent.config import BrokerSettings, Config, host_name, load
 from agent.errors import ConfigError
 from agent.events import Severity
@@ -86,7 +86,7 @@ def test_a_whole_configuration_is_read(site: Path) -> None:
     assert (mqtt.username, mqtt.password) == ("1234", Secret("0123"))
     assert mqtt.tls is not None
     assert forward.encoding_settings == registry.module("encodings", "cloudevents").Settings(mode="binary")
-    assert forward.reconnect == contracts.Backoff(min=Duration(1), max=Duration(60))
+    assert forward.reconnect == supervisor.Backoff(min=Duration(1), max=Duration(60))
 
     assert config.log == eventlog.Settings(retain=Duration(86_400), max_size=Size(2**30))
     assert config.broker == BrokerSettings()
@@ -98,7 +98,7 @@ def test_what_is_not_written_has_its_default(site: Path) -> None:
     assert (config.devices, config.rules, config.log, config.broker) == ({}, {}, eventlog.Settings(), None)
     assert (config.forward["site"].encoding, config.forward["site"].reconnect) == (
         "json",
-        contracts.Backoff(),
+        supervisor.Backoff(),
     )
 
 

@@ -12,14 +12,13 @@ from support.couriers import Bench, FarSide, running, until
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.contracts import Backoff
 from agent.courier import BATCH, Courier, Settings
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
 from agent.eventlog.writer import GROUP
 from agent.events import EventType, Lane
 from agent.quantities import Duration
-from agent.supervisor import Health, Part, keep_running
+from agent.supervisor import Backoff, Health, Part, keep_running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -169,7 +168,7 @@ async def test_a_part_that_fails_is_said_once_and_tried_again_until_it_works(
         await asyncio.Event().wait()
 
     with caplog.at_level(logging.INFO):
-        task = asyncio.create_task(keep_running(part, run, Backoff(min=Duration(0.001), max=Duration(0.01))))
+        task = asyncio.create_task(keep_running(part, run, Backoff(min=Duration(0.1), max=Duration(0.1))))
         await until(lambda: part.health is Health.UP)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -190,7 +189,7 @@ async def test_a_bug_in_a_part_is_loud_and_stops_only_that_part(caplog: pytest.L
         tries += 1
         raise KeyError("oops")
 
-    task = asyncio.create_task(keep_running(part, run, Backoff(min=Duration(0.001), max=Duration(0.002))))
+    task = asyncio.create_task(keep_running(part, run, Backoff(min=Duration(0.1), max=Duration(0.1))))
     await until(lambda: tries > 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -78,7 +78,7 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_the_file_for_editors_is_current() -> None:
     assert (CONFIG / "gatepost.schema.json").read_text() == schema.text(), (
-        "write it again: python -c 'from agent import schema; print(schema.text(), end=\"\")' > config/gatepost.schema.json"
+        "write it again: python -c 'from agent.config import schema; print(schema.text(), end=\"\")' > config/gatepost.schema.json"
     )
 
 
