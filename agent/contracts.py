@@ -157,14 +157,15 @@ class Simulator(ABC, Generic[S]):
 
 
 class Transition(msgspec.Struct, frozen=True):
-    """What a rule derives: its alarm is raised or cleared, by this value against this limit.
+    """What a rule derives: its alarm is raised, cleared or changes its severity, by this value against this limit.
 
     Attributes:
-        active: True where the alarm is raised.
+        active: True where the alarm is raised, or goes on with another severity.
         of: The channel that it is about, such as `air.temperature`.
         value: The value that tripped it.
         limit: What the value was held against, as it is written in the configuration, such as `above 35`.
         since: When the condition began, in seconds of the monotonic clock.
+        severity: That of the step, where the rule has limits by severity.
     """
 
     active: bool
@@ -172,6 +173,7 @@ class Transition(msgspec.Struct, frozen=True):
     value: Value
     limit: str
     since: float
+    severity: Severity | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):

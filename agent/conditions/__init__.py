@@ -1,0 +1,1 @@
+"""What rules are made of: pure state machines over numbers and times."""
