@@ -163,6 +163,7 @@ class App:
                 stopping.cancel()
                 notify("STOPPING=1")
                 await _end(sensing)
+                self._rulebook.save()
                 uptime = round(self._clock.monotonic() - self._started, 3)
                 self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": uptime})
                 await self._say_farewell()
@@ -283,10 +284,13 @@ class App:
         if part.kind != "device":
             return
         if part.health is Health.DOWN:
-            self.log.append(EventType.DEVICE_DOWN, part.name, {"reason": part.reason})
+            self._rulebook.on_event(
+                self.log.append(EventType.DEVICE_DOWN, part.name, {"reason": part.reason})
+            )
         elif part.health is Health.UP:
             if part.was_down:
-                self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
+                back = self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
+                self._rulebook.on_event(back)
             self._commander.on_up(part.name)
 
     # --- telling --------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
         case EventType.READING:
             said = "  ".join(_channel(event, name, value, units, paint) for name, value in facts.items())
             return f"{clock}  {paint('cyan', source)}  {said}"
-        case EventType.ALARM_RAISED:
+        case EventType.ALARM_RAISED | EventType.ALARM_CHANGED:
             severity = str(facts["severity"])
             style = "alarm" if severity in (Severity.CRITICAL, Severity.MAJOR) else "warning"
             return f"{clock}  {paint(style, f' ALARM {event.source} ')}  {paint('bold', str(facts['message']))}  ({severity})"

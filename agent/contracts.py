@@ -193,9 +193,15 @@ class Rule(ABC, Generic[S]):
 
     Attributes:
         deadline: When it next wants the time, in seconds of the monotonic clock; None where it does not.
+        is_unsaved: Whether `state` would say something new that may be saved within a minute; the rulebook sets it back.
+            What must not be forgotten comes as a verdict.
     """
 
+    message: ClassVar[str] = "{of} is {value}, {limit}"
+    """The text of its alarms where the operator has written none."""
+
     deadline: float | None = None
+    is_unsaved: bool = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -204,6 +210,14 @@ class Rule(ABC, Generic[S]):
     def watches(self) -> Sequence[str]:
         """Return the channels whose readings it wants, such as `air.temperature`."""
 
+    def follows(self) -> Sequence[str]:
+        """Return the rules whose alarms it wants."""
+        return ()
+
+    def hears(self) -> Sequence[tuple[str, str]]:
+        """Return the events other than readings and alarms that it wants, as type and source: `device.down`, `scale`."""
+        return ()
+
     @abstractmethod
     def on_reading(self, channel: str, value: Value, at: float) -> Verdict | None:
         """Take in a value of a channel that it watches, seen at a time of the monotonic clock, in seconds.
@@ -211,8 +225,12 @@ class Rule(ABC, Generic[S]):
         None (the usual answer) means that nothing changed. A value of None has no usable quality.
         """
 
+    def on_rule(self, name: str, at: float, *, active: bool) -> Verdict | None:  # noqa: ARG002
+        """Take in that the alarm of a rule that it follows is active, or no longer is; also where it goes on from a restart."""
+        return None
+
     def on_event(self, event: Event, at: float) -> Verdict | None:  # noqa: ARG002
-        """Take in an event other than a reading, logged at a time of the monotonic clock, in seconds."""
+        """Take in an event that it hears, logged at a time of the monotonic clock, in seconds."""
         return None
 
     def on_time(self, now: float) -> Verdict | None:  # noqa: ARG002
@@ -224,8 +242,14 @@ class Rule(ABC, Generic[S]):
         """Return what must survive a restart, at a time of the monotonic clock. Times are ages, in seconds."""
 
     @abstractmethod
-    def restore(self, state: Mapping[str, Value], now: float) -> None:
-        """Go on from a saved `state`, at a time of the monotonic clock, in seconds."""
+    def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:
+        """Begin, before anything else: where it was, or anew.
+
+        Args:
+            state: What `state` said; empty where nothing is known. May be of another version, or of other settings.
+            saved: When that was, in seconds of this run's monotonic clock; time has gone on since.
+            now: The present time of the monotonic clock. Between the two nobody listened.
+        """
 
 
 # --- delivery -----------------------------------------------------------------------------------------------------

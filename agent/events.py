@@ -103,6 +103,9 @@ class EventType:
 
     READING: Final = "reading"  # value by channel
     ALARM_RAISED: Final = "alarm.raised"  # severity, of, value, limit, message
+    ALARM_CHANGED: Final = (
+        "alarm.changed"  # as raised, of the severity that it has now, and before (the severity it had)
+    )
     ALARM_CLEARED: Final = "alarm.cleared"  # severity, of, value, limit, message, duration (s)
     COMMAND: Final = "command"  # channel, value, cause
     COMMAND_DONE: Final = "command.done"  # channel, value, cause

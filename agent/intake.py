@@ -186,8 +186,5 @@ class Intake:
         self._evidence_at = now
         count, self._bad_told = self.bad - self._bad_told, self.bad
         logger.warning("device %s: bad reading: %s (%d since the last such line)", self.name, error, count)
-        self._log.append(
-            EventType.BAD_READING,
-            self.name,
-            {"reason": error.reason, "evidence": error.evidence, "count": count},
-        )
+        facts: dict[str, Value] = {"reason": error.reason, "evidence": error.evidence, "count": count}
+        self._rulebook.on_event(self._log.append(EventType.BAD_READING, self.name, facts))

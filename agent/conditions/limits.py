@@ -192,10 +192,10 @@ class LimitRule(contracts.Rule[L]):
             saved |= {f"{name}{index or ''}": value for name, value in switch.state(now).items()}
         return saved
 
-    def restore(self, state: Mapping[str, Value], now: float) -> None:
-        """Go on from a saved state."""
+    def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:  # noqa: ARG002
+        """Go on from a saved state; delays have gone on meanwhile."""
         self._value = state.get("value")
         for index, (_, switch) in enumerate(self._steps):
             names = ("active", "since", "turning")
-            switch.restore({name: state.get(f"{name}{index or ''}") for name in names}, now)
+            switch.restore({name: state.get(f"{name}{index or ''}") for name in names}, saved)
         self._note_switches()

@@ -66,11 +66,11 @@ class Switch:
         turning = None if self._turning_since is None else now - self._turning_since
         return {"active": int(self.active), "since": now - self.since, "turning": turning}
 
-    def restore(self, state: Mapping[str, Value], now: float) -> None:
-        """Go on from a saved state."""
+    def restore(self, state: Mapping[str, Value], saved: float) -> None:
+        """Go on from a state that was saved at a time of the monotonic clock, in seconds."""
         since, turning = state.get("since"), state.get("turning")
         self.active = bool(state.get("active"))
-        self.since = now - since if isinstance(since, float | int) else now
+        self.since = saved - since if isinstance(since, float | int) else saved
         if isinstance(turning, float | int):
-            self._turning_since = now - turning
+            self._turning_since = saved - turning
             self.deadline = self._turning_since + (self.off_delay if self.active else self.on_delay)

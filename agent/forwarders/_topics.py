@@ -73,7 +73,7 @@ class TopicBook:
                 if topics.historical is not None and delivery is not Delivery.LIVE:
                     return topics.historical
                 return topics.channel if self._split else topics.reading
-            case EventType.ALARM_RAISED | EventType.ALARM_CLEARED:
+            case EventType.ALARM_RAISED | EventType.ALARM_CHANGED | EventType.ALARM_CLEARED:
                 return topics.alarm
             case EventType.DEVICE_ABOUT:
                 return topics.about

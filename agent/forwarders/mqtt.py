@@ -371,7 +371,9 @@ def _give_up(connection: Connection, lost: asyncio.Future[str]) -> None:
         sent.flight.lose(lost.result())
 
 
-_RETAINED: Final = frozenset({EventType.ALARM_RAISED, EventType.ALARM_CLEARED, EventType.DEVICE_ABOUT})
+_RETAINED: Final = frozenset({
+    EventType.ALARM_RAISED, EventType.ALARM_CHANGED, EventType.ALARM_CLEARED, EventType.DEVICE_ABOUT,
+})  # fmt: skip
 
 
 def _split(event: Event) -> list[Event]:
