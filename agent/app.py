@@ -325,9 +325,14 @@ class App:
             "forwarders": parts["forwarder"],
             "brokers": parts["broker"],
             "alarms": [
-                {"rule": a.rule, "severity": a.severity, "message": a.message, "raised": iso(a.raised)}
-                for a in self._rulebook.alarms
+                {
+                    "rule": rule, "severity": alarm.severity, "message": alarm.message, "raised": iso(alarm.raised), "state": alarm.state,
+                    "suppressed": alarm.suppressed,
+                    "shelved_for": None if alarm.shelved_until is None else round(alarm.shelved_until - now, 1),
+                }
+                for rule, alarm in self._rulebook.alarms
             ],
+            "out_of_service": self._rulebook.out_of_service,
             "log": {
                 "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.losses.dropped,
                 "fault": self.log.writer.fault,

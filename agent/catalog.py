@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import msgspec
 from msgspec import structs
 
-from agent import contracts, courier, registry, reporter, supervisor
+from agent import courier, registry, reporter, supervisor
 from agent.config import schema, wording
+from agent.outcome import RuleOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +98,7 @@ def text(page: Page, width: int = 100) -> str:
 def _common(role: str) -> list[Setting]:
     """Return what may be written beside every kind of a role."""
     if role == "rules":
-        return _settings(contracts.RuleOutcome)
+        return _settings(RuleOutcome)
     if role == "drivers":
         report = _settings(reporter.Settings)
         return [

@@ -12,8 +12,7 @@ logs a lost connection; it raises one of the errors of `agent.errors`, which say
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from string import Formatter
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -360,49 +359,3 @@ class Forwarder(ABC, Generic[S]):
     @abstractmethod
     async def close(self) -> None:
         """End the connection cleanly where there is one, saying so to the far side. Never raises."""
-
-
-# --- what is common to all devices, rules and forwarders --------------------------------------------------------------
-
-
-MESSAGE_FIELDS: Final = frozenset({"rule", "severity", "of", "value", "limit"})
-"""What may stand in braces in the message of a rule."""
-
-
-class RuleOutcome(Settings, frozen=True):
-    """What else may be said of any rule, beside its kind.
-
-    Attributes:
-        severity: warning, minor, major or critical.
-        message: The alarm's text; {of}, {value}, {limit}, {rule} and {severity} are filled in.
-        then: What to do when the alarm is raised.
-    """
-
-    severity: Severity = Severity.WARNING
-    message: str | None = None
-    then: Reaction | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a message that cannot be filled in."""
-        try:
-            fields = {name for _, name, _, _ in Formatter().parse(self.message or "") if name is not None}
-            if fields - MESSAGE_FIELDS:
-                raise ValueError("another name in braces")
-            (self.message or "").format(rule="", severity="", of="", value=0.5, limit="")
-        except ValueError as error:
-            raise ValueError(
-                f"message cannot be filled in: {error}, "
-                "expected text with {rule}, {severity}, {of}, {value} or {limit} in it; {{ stands for a brace"
-            ) from None
-
-
-class Reaction(Settings, frozen=True):
-    """What a rule does to outputs, without any network.
-
-    Attributes:
-        set: The value by output, put out when the alarm is raised.
-        otherwise: The value put out to the same outputs when it clears; left as they are where it is not said.
-    """
-
-    set: dict[str, bool | int | float | str]
-    otherwise: bool | int | float | str | None = None

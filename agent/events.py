@@ -102,11 +102,17 @@ class EventType:
     """The types of event, and what their `values` hold."""
 
     READING: Final = "reading"  # value by channel
-    ALARM_RAISED: Final = "alarm.raised"  # severity, of, value, limit, message
-    ALARM_CHANGED: Final = (
-        "alarm.changed"  # as raised, of the severity that it has now, and before (the severity it had)
-    )
-    ALARM_CLEARED: Final = "alarm.cleared"  # severity, of, value, limit, message, duration (s)
+    # Of all alarms: severity, of, value, limit, message, state; shelved and suppressed (1) where it is
+    ALARM_RAISED: Final = "alarm.raised"
+    ALARM_CHANGED: Final = "alarm.changed"  # before (the severity it had)
+    ALARM_CLEARED: Final = "alarm.cleared"  # duration (s), or reason
+    ALARM_REPEATED: Final = "alarm.repeated"  # it is still active, and not acknowledged
+    ALARM_ACKNOWLEDGED: Final = "alarm.acknowledged"  # by, comment
+    ALARM_SHELVED: Final = "alarm.shelved"  # by, comment, for (s)
+    ALARM_UNSHELVED: Final = "alarm.unshelved"  # by
+    ALARM_SUPPRESSED: Final = "alarm.suppressed"
+    ALARM_UNSUPPRESSED: Final = "alarm.unsuppressed"
+    ALARM_FLOODED: Final = "alarm.flooded"  # count (of changes that are not told one by one), within (s)
     COMMAND: Final = "command"  # channel, value, cause
     COMMAND_DONE: Final = "command.done"  # channel, value, cause
     COMMAND_FAILED: Final = "command.failed"  # channel, value, cause, reason
@@ -123,6 +129,9 @@ class EventType:
     CLOCK_SET: Final = "clock.set"  # by (s): how far off the times of this boot were
     CLOCK_JUMPED: Final = "clock.jumped"  # by (s)
 
+
+ALARMS: Final = frozenset(value for name, value in vars(EventType).items() if name.startswith("ALARM_"))
+"""The types of event that say what state an alarm is in."""
 
 _READING_LANE = frozenset({EventType.READING, EventType.BAD_READING})
 

@@ -9,18 +9,19 @@ import itertools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
+from agent.alarms import Alarm, ImpossibleError, State
 from agent.events import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from agent.alarms import Notice
     from agent.clock import Clock
     from agent.commander import Commander
-    from agent.contracts import Rule, RuleOutcome, Transition, Verdict
+    from agent.contracts import Rule, Transition, Verdict
     from agent.eventlog import EventLog
     from agent.events import Event, Value
+    from agent.outcome import RuleOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -31,22 +32,6 @@ _PREFIX: Final = "rule:"
 _ABSENT: Final = object()
 
 
-class Alarm(msgspec.Struct, frozen=True):
-    """An alarm that is active.
-
-    Attributes:
-        rule: The rule's name.
-        severity: As the configuration says, or the step that it has reached.
-        message: The text of the alarm when it was raised.
-        raised: When, in microseconds since 1970-01-01 UTC.
-    """
-
-    rule: str
-    severity: str
-    message: str
-    raised: int
-
-
 class _Entry:
     """One rule at work."""
 
@@ -54,8 +39,16 @@ class _Entry:
         self.name = name
         self.rule = rule
         self.outcome = outcome
-        self.alarm: Alarm | None = None
+        self.alarm = Alarm(outcome)
+        self.is_acting = False  # whether its outputs are set as for an alarm
         self.queued: float | None = None  # the deadline that it is in the queue with
+        self.rule_queued: float | None = None  # the rule's own deadline then
+
+    @property
+    def deadline(self) -> float | None:
+        """When the rule or its alarm next wants the time."""
+        times = [each.deadline for each in (self.rule, self.alarm) if each.deadline is not None]
+        return min(times, default=None)
 
 
 Outcome = list[tuple[_Entry, "Transition"]]
@@ -63,18 +56,24 @@ Outcome = list[tuple[_Entry, "Transition"]]
 
 
 class Rulebook:
-    """All rules of the gateway. Rules see every reading; the log keeps what they derive."""
+    """All rules of the gateway. Rules see every reading; the log keeps what they derive.
+
+    Attributes:
+        out_of_service: The names of the rules that do not work, as the configuration says.
+    """
 
     def __init__(self, log: EventLog, clock: Clock, commander: Commander) -> None:
         self._log = log
         self._clock = clock
         self._boot = clock.boot()
         self._commander = commander
+        self.out_of_service: list[str] = []
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[
             str, list[tuple[_Entry, str, str]]
         ] = {}  # by device: rule, channel, device.channel
         self._followers: dict[str, list[_Entry]] = {}
+        self._suppressing: dict[str, list[_Entry]] = {}
         self._hearing: dict[tuple[str, str], list[_Entry]] = {}
         self._queue: list[tuple[float, int, _Entry]] = []  # by deadline; what is no longer `queued` is stale
         self._tie = itertools.count()
@@ -82,13 +81,18 @@ class Rulebook:
         self._changed = asyncio.Event()
 
     def add(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
-        """Take a rule to work, before any reading."""
+        """Take a rule to work, before any reading, unless it is out of service."""
+        if not outcome.in_service:
+            self.out_of_service.append(name)
+            return
         entry = self._entries[name] = _Entry(name, rule, outcome)
         for full in rule.watches():
             device, _, channel = full.partition(".")
             self._watching.setdefault(device, []).append((entry, channel, full))
         for other in rule.follows():
             self._followers.setdefault(other, []).append(entry)
+        for other in outcome.suppressed_by:
+            self._suppressing.setdefault(other, []).append(entry)
         for heard in rule.hears():
             self._hearing.setdefault(heard, []).append(entry)
 
@@ -102,21 +106,22 @@ class Rulebook:
                 self._end(name, self._log.state(part) or {})
         for entry in self._entries.values():
             state = self._log.state(_PREFIX + entry.name) or {}
-            entry.rule.restore(state, now - self._slept(state) if state else now, now)
+            saved = now - self._slept(state) if state else now
+            entry.rule.restore(state, saved, now)
+            entry.alarm.restore(state, saved)
             self._queue_deadline(entry)
-            if isinstance(raised := state.get("raised"), int):
-                severity = str(state.get("severity", entry.outcome.severity.value))
-                entry.alarm = Alarm(entry.name, severity, str(state.get("message", "")), raised)
+            if not entry.alarm.is_over:
                 self._react(entry, active=True)
-        for entry in [each for each in self._entries.values() if each.alarm]:
-            self._tell_followers(entry, now)
+        for entry in [each for each in self._entries.values() if each.alarm.active]:
+            self._tell_others(entry, now)
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:
-        """Forget a rule that is no longer configured."""
-        if isinstance(state.get("raised"), int):
+        """Forget a rule that is no longer at work."""
+        if state.get("alarm") is not None:
             facts: dict[str, Value] = {
                 "message": str(state.get("message", "")),
-                "reason": "the rule was removed",
+                "reason": f"the rule {'is out of service' if name in self.out_of_service else 'was removed'}",
+                "state": State.INACTIVE.value,
             }
             self._log.append(EventType.ALARM_CLEARED, name, facts)
         self._log.put_state(_PREFIX + name, None)
@@ -128,9 +133,48 @@ class Rulebook:
         return max(0.0, (self._clock.wall() - _number(state.get("saved"))) / 1e6)
 
     @property
-    def alarms(self) -> list[Alarm]:
-        """The active alarms, oldest first."""
-        return sorted((e.alarm for e in self._entries.values() if e.alarm), key=lambda alarm: alarm.raised)
+    def alarms(self) -> list[tuple[str, Alarm]]:
+        """The alarms that are not over, or shelved, by the names of their rules, oldest first."""
+        shown = [
+            (entry.name, entry.alarm)
+            for entry in self._entries.values()
+            if not entry.alarm.is_over or entry.alarm.shelved_until is not None
+        ]
+        return sorted(shown, key=lambda pair: pair[1].raised)
+
+    # --- what people ask for ------------------------------------------------------------------------------------------
+
+    def acknowledge(self, name: str, by: str, comment: str = "") -> None:
+        """Note that somebody has taken notice of an alarm.
+
+        Raises:
+            ImpossibleError: There is no such rule, or nothing to acknowledge.
+        """
+        entry = self._entry(name)
+        self._log_notices(entry, entry.alarm.acknowledge(by, comment), self._clock.monotonic())
+
+    def shelve(self, name: str, seconds: float, by: str, comment: str = "") -> None:
+        """Keep an alarm quiet for a time.
+
+        Raises:
+            ImpossibleError: There is no such rule, or it may not be shelved for so long.
+        """
+        entry, now = self._entry(name), self._clock.monotonic()
+        self._log_notices(entry, entry.alarm.shelve(seconds, by, now, comment), now)
+
+    def unshelve(self, name: str, by: str) -> None:
+        """Let an alarm be heard again.
+
+        Raises:
+            ImpossibleError: There is no such rule, or it is not shelved.
+        """
+        entry = self._entry(name)
+        self._log_notices(entry, entry.alarm.unshelve(by), self._clock.monotonic())
+
+    def _entry(self, name: str) -> _Entry:
+        if name not in self._entries:
+            raise ImpossibleError(f"there is no rule {name!r}")
+        return self._entries[name]
 
     # --- the hot path ---------------------------------------------------------------------------------------------
 
@@ -148,7 +192,7 @@ class Rulebook:
             if value is _ABSENT:
                 continue
             rule = entry.rule
-            if rule.deadline is not None and rule.deadline <= at:
+            if entry.queued is not None and entry.queued <= at:
                 self._on_deadline(entry, at)  # what fell due before this reading comes before it
             verdict = rule.on_reading(full, value, at)  # type: ignore[arg-type]  # it is not _ABSENT
             if verdict is not None:
@@ -156,7 +200,7 @@ class Rulebook:
                 if verdict.transition is not None:
                     outcome.append((entry, verdict.transition))
                 self._note(entry)
-            elif rule.deadline != entry.queued:
+            elif rule.deadline != entry.rule_queued:
                 self._queue_deadline(entry)
         return outcome
 
@@ -176,10 +220,8 @@ class Rulebook:
         """Save a rule's state, and look at its deadline."""
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
-        if entry.alarm is not None:
-            saved |= {"raised": entry.alarm.raised, "message": entry.alarm.message}
-            saved["severity"] = entry.alarm.severity
-        self._log.put_state(_PREFIX + entry.name, {**entry.rule.state(now), **saved})
+        state = {**entry.rule.state(now), **entry.alarm.saved(now), **saved}
+        self._log.put_state(_PREFIX + entry.name, state)
         entry.rule.is_unsaved = False
         self._queue_deadline(entry)
 
@@ -206,35 +248,33 @@ class Rulebook:
             message = (entry.outcome.message or entry.rule.message).format(**known)
         except ValueError:  # a number's format for a value that is none: an alarm is not lost over its text
             message = entry.rule.message.format(**known)
-        facts: dict[str, Value] = {
-            "severity": severity, "of": transition.of, "value": value, "limit": transition.limit, "message": message,
-        }  # fmt: skip
-        time = self._clock.wall_at(at)
-        before = entry.alarm
-        entry.alarm = (
-            Alarm(entry.name, severity, message, before.raised if before else time)
-            if transition.active
-            else None
-        )
-        if entry.alarm is None:
-            facts["duration"] = max(0.0, round((time - before.raised) / 1e6, 3)) if before else 0.0
-            self._log.append(EventType.ALARM_CLEARED, entry.name, facts, time)
-        elif before is None:
-            self._log.append(EventType.ALARM_RAISED, entry.name, facts, time)
-        else:
-            self._log.append(EventType.ALARM_CHANGED, entry.name, {**facts, "before": before.severity}, time)
-        self._note(entry)  # in the transaction of the event
-        if (before is None) is not (entry.alarm is None):
-            self._react(entry, active=transition.active)
-            self._tell_followers(entry, at)
+        was_active = entry.alarm.active
+        notices = entry.alarm.turn(transition, message, at, self._clock.wall_at(at))
+        self._log_notices(entry, notices, at)
+        if entry.alarm.active is not was_active:
+            self._tell_others(entry, at)
 
-    def _tell_followers(self, entry: _Entry, at: float) -> None:
-        """Tell those that follow a rule; the configuration has seen to it that none follows itself in a circle."""
+    def _log_notices(self, entry: _Entry, notices: Iterable[Notice], at: float) -> None:
+        """Log what there is to say of an alarm, with its state in the same transaction, and set what depends on it."""
+        time = self._clock.wall_at(at)
+        for notice in notices:
+            self._log.append(notice.type, entry.name, notice.facts, time)
+        self._note(entry)
+        if entry.is_acting is entry.alarm.is_over:
+            self._react(entry, active=not entry.alarm.is_over)
+
+    def _tell_others(self, entry: _Entry, at: float) -> None:
+        """Tell those that follow a rule, or are suppressed by it; the configuration has refused circles."""
         for follower in self._followers.get(entry.name, ()):
             self._on_deadline(follower, at)
-            self._take(follower, follower.rule.on_rule(entry.name, at, active=entry.alarm is not None), at)
+            self._take(follower, follower.rule.on_rule(entry.name, at, active=entry.alarm.active), at)
+        for other in self._suppressing.get(entry.name, ()):
+            suppressed = any(self._entries[name].alarm.active for name in other.outcome.suppressed_by)
+            if notices := other.alarm.suppress(suppressed=suppressed):
+                self._log_notices(other, notices, at)
 
     def _react(self, entry: _Entry, *, active: bool) -> None:
+        entry.is_acting = active
         then = entry.outcome.then
         if then is None or (not active and then.otherwise is None):
             return
@@ -275,18 +315,28 @@ class Rulebook:
                 self._note(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
-        while (deadline := entry.rule.deadline) is not None and deadline <= now:
-            self._take(entry, entry.rule.on_time(deadline), deadline)
+        while (deadline := entry.deadline) is not None and deadline <= now:
+            if entry.rule.deadline == deadline:
+                self._take(entry, entry.rule.on_time(deadline), deadline)
+            else:
+                self._log_notices(entry, entry.alarm.on_time(deadline), deadline)
 
     def _queue_deadline(self, entry: _Entry) -> None:
-        deadline = entry.rule.deadline
+        entry.rule_queued = entry.rule.deadline
+        deadline = entry.deadline
         if deadline == entry.queued:
             return
         entry.queued = deadline
-        if deadline is not None:
-            heapq.heappush(self._queue, (deadline, next(self._tie), entry))
-            if self._queue[0][2] is entry:
-                self._changed.set()
+        if deadline is None:
+            return
+        if (
+            len(self._queue) > 4 * len(self._entries) + 100
+        ):  # a delay that begins again and again leaves stale ones
+            self._queue = [each for each in self._queue if each[0] == each[2].queued and each[2] is not entry]
+            heapq.heapify(self._queue)
+        heapq.heappush(self._queue, (deadline, next(self._tie), entry))
+        if self._queue[0][2] is entry:
+            self._changed.set()
 
 
 def _number(value: Value) -> float | int:

@@ -35,6 +35,7 @@ from agent.config.model import (
 from agent.config.variables import Variables
 from agent.config.wiring import Wiring
 from agent.errors import ConfigError, Fault
+from agent.outcome import RuleOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -239,11 +240,11 @@ class _Loading:
         entries = self._decoder.entries(entry.value, path)
         if entries is None:
             return None
-        fields = [field.encode_name for field in structs.fields(contracts.RuleOutcome)]
+        fields = [field.encode_name for field in structs.fields(RuleOutcome)]
         common = [each for each in entries if each.key in fields]
-        outcome = self._decoder.struct(contracts.RuleOutcome, common, path, entry.mark)
+        outcome = self._decoder.struct(RuleOutcome, common, path, entry.mark)
         made = self._of_kind("rules", entries, fields, path, entry.mark)
-        return RuleEntry(name, *made, outcome or contracts.RuleOutcome()) if made else None
+        return RuleEntry(name, *made, outcome or RuleOutcome()) if made else None
 
     def _forwarder(self, name: str, entry: Entry, path: str) -> ForwardEntry | None:
         decoder = self._decoder

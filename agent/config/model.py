@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from agent import contracts, courier, eventlog, reporter, supervisor
+from agent.outcome import RuleOutcome
 
 SECTIONS: Final = ("devices", "rules", "forward")
 TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
@@ -54,7 +55,7 @@ class RuleEntry(msgspec.Struct, frozen=True):
     name: str
     kind: str
     settings: contracts.Settings
-    outcome: contracts.RuleOutcome
+    outcome: RuleOutcome
 
 
 class ForwardEntry(msgspec.Struct, frozen=True):

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import msgspec
 from msgspec import structs
 
-from agent import contracts, courier, eventlog, quantities, registry, reporter, supervisor
+from agent import courier, eventlog, quantities, registry, reporter, supervisor
 from agent.config import loading, model
 from agent.config.variables import plain
+from agent.outcome import RuleOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -141,7 +142,7 @@ def _device() -> Schema:
 
 def _rule() -> Schema:
     """Return the schema of a rule: one key is its kind."""
-    return _one_kind("rules", _of_struct(contracts.RuleOutcome)["properties"])
+    return _one_kind("rules", _of_struct(RuleOutcome)["properties"])
 
 
 def _forwarder() -> Schema:
@@ -249,7 +250,7 @@ def _definitions() -> Schema:
         model.BrokerSettings,
         eventlog.Settings,
         reporter.Settings,
-        contracts.RuleOutcome,
+        RuleOutcome,
         supervisor.Backoff,
         courier.Settings,
     ]

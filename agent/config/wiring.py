@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from agent import reporter
     from agent.config.decoding import Decoder
+    from agent.outcome import RuleOutcome
 
     AnyDriver = contracts.Driver[Any] | contracts.BlockingDriver[Any]
 
@@ -84,7 +85,7 @@ class Wiring:
             return structs.replace(settings, of=type(of)(full.get(each, each) for each in of))
         return settings
 
-    def set(self, outcome: contracts.RuleOutcome, path: str) -> contracts.RuleOutcome:
+    def set(self, outcome: RuleOutcome, path: str) -> RuleOutcome:
         """Return what a rule leads to with the outputs that it sets named in full."""
         if outcome.then is None:
             return outcome

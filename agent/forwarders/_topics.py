@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent import contracts
-from agent.events import Delivery, Event, EventType
+from agent.events import ALARMS, Delivery, Event, EventType
 
 
 class Topics(contracts.Settings, frozen=True):
@@ -73,7 +73,7 @@ class TopicBook:
                 if topics.historical is not None and delivery is not Delivery.LIVE:
                     return topics.historical
                 return topics.channel if self._split else topics.reading
-            case EventType.ALARM_RAISED | EventType.ALARM_CHANGED | EventType.ALARM_CLEARED:
+            case kind if kind in ALARMS:
                 return topics.alarm
             case EventType.DEVICE_ABOUT:
                 return topics.about

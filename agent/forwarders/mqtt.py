@@ -31,7 +31,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
-from agent.events import Delivery, Event, EventType
+from agent.events import ALARMS, Delivery, Event, EventType
 from agent.forwarders._flights import Batch, PackedProperties, Sent
 from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._tls import Shown, Tls
@@ -371,9 +371,7 @@ def _give_up(connection: Connection, lost: asyncio.Future[str]) -> None:
         sent.flight.lose(lost.result())
 
 
-_RETAINED: Final = frozenset({
-    EventType.ALARM_RAISED, EventType.ALARM_CHANGED, EventType.ALARM_CLEARED, EventType.DEVICE_ABOUT,
-})  # fmt: skip
+_RETAINED: Final = ALARMS | {EventType.DEVICE_ABOUT}
 
 
 def _split(event: Event) -> list[Event]:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import yaml
 
-from agent import contracts, eventlog, registry, reporter, supervisor
+from agent import contracts, eventlog, outcome, registry, reporter, supervisor
 from agent.config import BrokerSettings, Config, host_name, load
 from agent.errors import ConfigError
 from agent.events import Severity
@@ -78,7 +78,7 @@ def test_a_whole_configuration_is_read(site: Path) -> None:
 
     rule = config.rules["open"]
     assert (rule.kind, rule.outcome.severity) == ("threshold", Severity.MAJOR)
-    assert rule.outcome.then == contracts.Reaction(set={"fan.state": True}, otherwise=False)
+    assert rule.outcome.then == outcome.Reaction(set={"fan.state": True}, otherwise=False)
 
     forward = config.forward["site"]
     mqtt: Any = forward.settings
@@ -124,7 +124,7 @@ def test_a_channel_is_named_in_full_wherever_a_rule_names_it(site: Path) -> None
     for rule in config.rules.values():
         settings: Any = rule.settings
         assert settings.of == "fan.state"
-        assert rule.outcome.then == contracts.Reaction(set={"fan.state": 0})
+        assert rule.outcome.then == outcome.Reaction(set={"fan.state": 0})
 
 
 def test_files_beside_the_main_one_are_added_in_the_order_of_their_names(site: Path) -> None:

@@ -11,12 +11,12 @@ from support.couriers import Bench, FarSide, running
 from agent import eventlog, reporter
 from agent.clock import VirtualClock
 from agent.commander import Commander
-from agent.contracts import RuleOutcome
 from agent.courier import Settings
 from agent.eventlog import EventLog
 from agent.eventlog.writer import GROUP
 from agent.events import EventType, Lane, Reading
 from agent.intake import BusThreads, Intake
+from agent.outcome import RuleOutcome
 from agent.quantities import Duration
 from agent.reporter import Reporter
 from agent.rulebook import Rulebook

@@ -11,11 +11,11 @@ import pytest
 from agent import contracts, eventlog
 from agent.clock import VirtualClock
 from agent.commander import Commander
-from agent.contracts import Reaction, RuleOutcome
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Reading, Severity, Value
 from agent.intake import BusThreads, Intake
+from agent.outcome import Reaction, RuleOutcome
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
@@ -144,7 +144,7 @@ async def test_the_log_has_cause_before_effect_with_value_limit_and_message(tmp_
         assert (alarm.source, alarm.time) == ("too-hot", it.clock.wall_at(10.0))
         assert alarm.values == {
             "severity": "critical", "of": "air.temperature", "value": 36.0, "limit": "above 35",
-            "message": "too-hot: air.temperature=36.0 above 35 (critical)",
+            "message": "too-hot: air.temperature=36.0 above 35 (critical)", "state": "active-unacknowledged",
         }  # fmt: skip
         assert cleared.values["duration"] == 10.0
 
@@ -173,7 +173,7 @@ async def test_an_alarm_with_a_delay_is_raised_by_the_time_alone(tmp_path: Path)
         assert await it.events(EventType.ALARM_RAISED) == []
         it.rules.on_time(10.0)
         assert len(await it.events(EventType.ALARM_RAISED)) == 1
-        assert [alarm.rule for alarm in it.rules.alarms] == ["too-hot"]
+        assert [rule for rule, _ in it.rules.alarms] == ["too-hot"]
 
 
 async def test_keep_time_gives_rules_the_time_without_any_reading(tmp_path: Path) -> None:
@@ -233,11 +233,14 @@ async def test_an_active_alarm_survives_a_restart_is_not_raised_twice_and_sets_i
     instant = threshold.Settings(of="air.temperature", above=35.0)
     async with bench(tmp_path, instant, outcome=outcome) as it:
         it.see(0, temperature=36.0)
-        raised = it.rules.alarms
+        ((_, raised),) = it.rules.alarms
     async with bench(tmp_path, instant, outcome=outcome, start=100.0) as it:
         await it.events()
         assert it.fan.written == [1]
-        assert it.rules.alarms == raised
+        ((_, alarm),) = it.rules.alarms
+        assert (alarm.raised, alarm.message, alarm.severity, alarm.state) == (
+            raised.raised, raised.message, raised.severity, raised.state,
+        )  # fmt: skip
         it.see(101, temperature=37.0)
         assert len(await it.events(EventType.ALARM_RAISED)) == 1
         it.see(160, temperature=20.0)
