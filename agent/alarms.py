@@ -12,6 +12,7 @@ from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.errors import GatepostError
 from agent.events import EventType, Severity
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class State(StrEnum):
     CLEARED = "cleared-unacknowledged"
 
 
-class ImpossibleError(ValueError):
+class ImpossibleError(GatepostError):
     """What was asked of an alarm makes no sense in its present state."""
 
 

@@ -133,6 +133,7 @@ class App:
                 _encoding("json", None, gateway),
                 self.status,
                 self._couriers,
+                self._rulebook,
             )
             facts: dict[str, Value] = {
                 "version": gateway.version, "gateway": gateway.name, "clean": int(self.log.was_clean),

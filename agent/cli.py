@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent import app, catalog, config, console, foreground, logview
+from agent import alarmview, app, catalog, config, console, foreground, logview
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.console import program, say
@@ -263,6 +263,23 @@ def _parser() -> argparse.ArgumentParser:
         "status", logview.status, "say what runs, what is down and why", "gatepost status gatepost.yaml"
     )
     command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "alarms",
+        alarmview.alarms,
+        "show the alarms, acknowledge or shelve one",
+        "gatepost alarms gatepost.yaml ack too-hot --comment 'filter changed'",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("verb", nargs="?", choices=list(alarmview.VERBS), help="what to do to one")
+    command.add_argument("rule", nargs="?", help="the rule whose alarm it is")
+    command.add_argument(
+        "--for", dest="duration", type=_duration, metavar="TIME", help="shelve it for so long, e.g. 1h"
+    )
+    command.add_argument("--comment", default="", metavar="TEXT", help="is logged with it")
+    command.add_argument("--by", metavar="NAME", help="who does it; by default the user's name")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
     return parser

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from agent.events import EventType, Severity
+from agent.events import ALARMS, EventType, Severity
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
                 f"{facts['of']} is {_number(facts['value'])}" if "of" in facts else facts.get("reason", "")
             )
             return f"{clock}  {paint('green', f' clear {event.source} ')}  {value}{lasted}"
+        case kind if kind in ALARMS:
+            return f"{clock}  {paint('yellow', f' {event.source} ')}  {_of_alarm(event)}  {paint('dim', str(facts.get('state', '')))}"
         case EventType.COMMAND | EventType.COMMAND_DONE:
             verb = "set" if event.type == EventType.COMMAND else "is now"
             said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}"
@@ -94,6 +96,25 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
         return f"{clock}  {paint('cyan', source)}  {paint('dim', said)}"
     said = "  ".join(f"{name}: {value}" for name, value in facts.items() if value != "")
     return f"{clock}  {paint('dim', f'{source}  {event.type}  {said}')}"
+
+
+def _of_alarm(event: Event) -> str:
+    """Return what has become of an alarm that is neither raised nor cleared."""
+    facts = event.values
+    comment = f": {facts['comment']}" if "comment" in facts else ""
+    match event.type:
+        case EventType.ALARM_REPEATED:
+            return f"still: {facts['message']}"
+        case EventType.ALARM_SHELVED:
+            return f"shelved by {facts['by']} for {_lasted(_seconds(facts['for']))}{comment}"
+        case EventType.ALARM_FLOODED:
+            return f"has changed {facts['count']} times more within {_lasted(_seconds(facts['within']))}"
+    by = f" by {facts['by']}" if "by" in facts else ""
+    return f"{event.type.removeprefix('alarm.')}{by}{comment}"
+
+
+def _seconds(value: Value) -> float:
+    return float(value) if isinstance(value, float | int) else 0.0
 
 
 def _channel(event: Event, name: str, value: Value, units: Mapping[str, str], paint: Style) -> str:
@@ -208,16 +229,31 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
             health = paint("green" if part["health"] == "up" else "yellow", f"{part['health']:<8}")
             yield f"  {name:<14}  {health}  {_part(part)}"
     yield ""
-    yield paint("dim", "alarms") if said["alarms"] else "no alarm is active"
-    for alarm in said["alarms"]:
-        since = datetime.fromisoformat(alarm["raised"]).astimezone()
-        told = f"{alarm['message']}  ({alarm['severity']}, since {since:%Y-%m-%d %H:%M:%S})"
-        yield f"  {paint('alarm', ' ' + alarm['rule'] + ' ')}  {told}"
+    yield from alarm_lines(said, paint)
     log = said["log"]
     yield ""
     yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"
     if log["fault"]:
         yield paint("red", f"the log cannot be written: {log['fault']}")
+
+
+def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
+    """Return the alarms of a running agent as lines for a person."""
+    yield paint("dim", "alarms") if said["alarms"] else "no alarm is active"
+    for alarm in said["alarms"]:
+        is_active = str(alarm["state"]).startswith("active")
+        facts = [alarm["severity"], alarm["state"]]
+        if alarm["state"] != "inactive":
+            facts.append(f"since {datetime.fromisoformat(alarm['raised']).astimezone():%Y-%m-%d %H:%M:%S}")
+        if alarm["shelved_for"] is not None:
+            facts.append(f"shelved for {_lasted(alarm['shelved_for'])} more")
+        if alarm["suppressed"]:
+            facts.append("suppressed")
+        is_loud = is_active and alarm["shelved_for"] is None and not alarm["suppressed"]
+        name = paint("alarm" if is_loud else "warning", f" {alarm['rule']} ")
+        yield f"  {name}  {alarm['message']}  ({', '.join(facts)})"
+    if said["out_of_service"]:
+        yield f"out of service: {', '.join(said['out_of_service'])}"
 
 
 def _part(part: Mapping[str, Any]) -> str:

@@ -6,10 +6,9 @@ import json
 import sqlite3
 import sys
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import app, config, console
+from agent import config, console
 from agent.api import client
 from agent.clock import iso
 from agent.console import program, say
@@ -17,10 +16,12 @@ from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import GatepostError
 from agent.eventlog import EventStore
+from agent.whereabouts import ask_once, log_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
+    from pathlib import Path
 
     from agent.config import Config
     from agent.events import Event
@@ -28,33 +29,10 @@ if TYPE_CHECKING:
 DONE: Final = 0
 FAILED: Final = 1
 
-SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")
-"""The log of the systemd unit, whose StateDirectory only the unit itself is told."""
-
-
-def _log_of(options: argparse.Namespace) -> Path:
-    """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
-    configuration = config.load(options.config, with_secrets=False)
-    real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
-    if options.simulate:
-        return simulated
-    logs = [real, simulated] if configuration.log.path else [real, SERVICE_LOG, simulated]
-    answering = [path for path in logs if client.answers(_socket(path))]
-    there = answering or [path for path in logs if path.exists()]
-    if not there:
-        raise GatepostError(
-            f"there is no event log yet at {real}; start the gateway with: {program()} run {options.config}"
-        )
-    return there[0]
-
-
-def _socket(log: Path) -> Path:
-    return client.answering(app.socket_paths(log))
-
 
 def events(options: argparse.Namespace) -> int:
     """Read the log, of a running agent or without one."""
-    log = _log_of(options)
+    log = log_of(options)
     store = EventStore(log)
     try:
         store.open_reader()
@@ -110,7 +88,7 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
 
 def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
     """Return the events that a running agent tells, with their JSON; None where none runs."""
-    path = _socket(log)
+    path = socket_of(log)
     if not client.answers(path):
         return None
 
@@ -143,15 +121,7 @@ def _stored_events(
 
 def status(options: argparse.Namespace) -> int:
     """Say what runs, what is down and why."""
-    log = _log_of(options)
-    with client.ask(_socket(log), {"get": "status"}) as answer:
-        said = json.loads(next(answer, b"null")) if answer is not None else None
-    if said is None:
-        raise GatepostError(
-            f"no agent runs on {log}; its log can be read with: {program()} events {options.config}"
-        )
-    if "error" in said:
-        raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
+    said = ask_once(options, {"get": "status"})
     if options.json:
         say(json.dumps(said, indent=2))
     else:
@@ -164,13 +134,13 @@ def replay(options: argparse.Namespace) -> int:
     """Have a running agent send a stretch of its log to a forwarder once more, and show how far it has come."""
     configuration = config.load(options.config, with_secrets=False)
     forwarder = _forwarder(configuration, options.forwarder)
-    log = _log_of(options)
+    log = log_of(options)
     after, upto = _stretch(log, options)
     request = {"replay": forwarder, "after": after, "upto": upto, "rate": options.rate}
     bar = console.Progress(f"replay to {forwarder}", after, upto)
     said: dict[str, Any] = {"landed": after, "acknowledged": 0, "done": False}
     try:
-        with client.ask(_socket(log), request) as answer:
+        with client.ask(socket_of(log), request) as answer:
             if answer is None:
                 raise GatepostError(
                     f"no agent runs on {log}; start it with: {program()} run {options.config}"

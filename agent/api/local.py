@@ -4,7 +4,8 @@ One request a connection, a JSON object in one line: `{"get": "status"}` is answ
 "after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up; `"last":
 20` in place of `after` begins with the last 20. `{"replay": "site", "after": 100, "upto": 200, "rate": 50}` sends a stretch of the
 log to a forwarder once more and is answered by a line of progress now and then, until it is done; a caller who hangs up
-ends it. Only the user who runs the agent, and root, may connect.
+ends it. `{"alarm": "acknowledge", "rule": "too-hot", "by": "anna", "comment": ""}`, `"shelve"` with `"for": 3600` (seconds) and `"unshelve"` change
+the state of an alarm, and are answered by `{"done": true}`. What goes wrong is answered by `{"error": …}`. Only the user who runs the agent, and root, may connect.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from agent.contracts import Encoding
     from agent.courier import Courier
     from agent.eventlog import Reader
+    from agent.rulebook import Rulebook
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ REQUEST_LIMIT: Final = 64 * 1024
 PATIENCE: Final = 5.0
 """Seconds to wait for a request."""
 CHUNK: Final = 500
+COMMENT: Final = 500
+"""Characters of a comment that are kept."""
 TELL_EVERY: Final = 0.2
 """Seconds between lines of progress of a replay."""
 
@@ -49,12 +53,14 @@ class LocalApi:
         encoding: Encoding[Any],
         status: Callable[[], Awaitable[dict[str, Any]]],
         couriers: Mapping[str, Courier],
+        rulebook: Rulebook,
     ) -> None:
         self._paths = paths
         self._log = log
         self._encoding = encoding
         self._status = status
         self._couriers = couriers
+        self._rulebook = rulebook
         self._answering: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> None:
@@ -105,9 +111,17 @@ class LocalApi:
                     await self._send_events(reader, writer, after, follow=more.get("follow") is True)
                 case {"replay": str(name), "after": int(after), "upto": int(upto), **more}:
                     await self._replay(reader, writer, name, (after, upto), more.get("rate"))
+                case {
+                    "alarm": "acknowledge" | "shelve" | "unshelve" as verb,
+                    "rule": str(rule),
+                    "by": str(by),
+                    **more,
+                }:
+                    self._change_alarm(verb, rule, by, more)
+                    writer.write(b'{"done": true}\n')
                 case _:
                     raise ValueError(
-                        "there is status, events with after or last, and replay with after and upto"
+                        "there is status, events with after or last, replay with after and upto, and alarm with rule and by"
                     )
         except GatepostError as error:
             writer.write(msgspec.json.encode({"error": str(error)}) + b"\n")
@@ -115,6 +129,16 @@ class LocalApi:
             writer.write(msgspec.json.encode({"error": f"the event log cannot be read: {error}"}) + b"\n")
         except (ValueError, OverflowError, msgspec.DecodeError) as error:
             writer.write(msgspec.json.encode({"error": f"expected a request in one line: {error}"}) + b"\n")
+
+    def _change_alarm(self, verb: str, rule: str, by: str, more: Mapping[str, Any]) -> None:
+        comment = str(more.get("comment", ""))[:COMMENT]
+        match verb:
+            case "acknowledge":
+                self._rulebook.acknowledge(rule, by, comment)
+            case "shelve":
+                self._rulebook.shelve(rule, float(more.get("for", 0)), by, comment)
+            case _:
+                self._rulebook.unshelve(rule, by)
 
     async def _replay(
         self,

@@ -13,10 +13,14 @@ import pytest
 from agent import eventlog
 from agent.api.local import LocalApi
 from agent.clock import VirtualClock
+from agent.commander import Commander
 from agent.contracts import Gateway
 from agent.encodings import json as plain_json
 from agent.eventlog import EventLog
 from agent.events import EventType
+from agent.outcome import RuleOutcome
+from agent.rulebook import Rulebook
+from agent.rules import threshold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,9 +34,19 @@ async def serving(folder: Path) -> AsyncIterator[tuple[EventLog, Path, asyncio.T
     async def status() -> dict[str, Any]:
         return {"gateway": "g"}
 
+    rulebook = Rulebook(log, VirtualClock(), Commander(log))
+    hot = threshold.Rule(threshold.Settings(of="air.temperature", above=35.0))
+    rulebook.add("too-hot", hot, RuleOutcome(latch=True))
+    rulebook.restore()
+    rulebook.record(rulebook.on_reading("air", {"temperature": 36.0}, 0.0) or [], 0.0)
     path = folder / "events.sock"
     api = LocalApi(
-        [path], log.reader, plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)), status, {}
+        [path],
+        log.reader,
+        plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)),
+        status,
+        {},
+        rulebook,
     )
     task = asyncio.create_task(api.serve())
     await until(path.exists)
@@ -130,3 +144,35 @@ async def test_followers_that_hang_up_leave_nothing_behind(tmp_path: Path) -> No
             await writer.drain()
             writer.close()
         await until(lambda: _open_files() <= before)
+
+
+async def test_an_alarm_is_acknowledged_shelved_and_unshelved(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (log, path, _task):
+        for request in (
+            {"alarm": "acknowledge", "rule": "too-hot", "by": "anna", "comment": "seen"},
+            {"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": 60},
+            {"alarm": "unshelve", "rule": "too-hot", "by": "bert"},
+        ):
+            assert await ask(path, json.dumps(request).encode()) == [{"done": True}]
+        events = await log.reader.history(0, 100)
+        kinds = [EventType.ALARM_ACKNOWLEDGED, EventType.ALARM_SHELVED, EventType.ALARM_UNSHELVED]
+        assert [event.type for event in events[-3:]] == kinds
+        assert [event.values["by"] for event in events[-3:]] == ["anna", "anna", "bert"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"alarm": "acknowledge", "rule": "too-cold", "by": "anna"}, "there is no rule 'too-cold'"),
+        ({"alarm": "unshelve", "rule": "too-hot", "by": "anna"}, "it is not shelved"),
+        ({"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": 1e9}, "8h at most"),
+        ({"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": "long"}, "expected a request"),
+        ({"alarm": "forget", "rule": "too-hot", "by": "anna"}, "expected a request"),
+    ],
+)
+async def test_what_cannot_be_asked_of_an_alarm_is_told(
+    tmp_path: Path, request_: dict[str, Any], said: str
+) -> None:
+    async with serving(tmp_path) as (_, path, _task):
+        (answer,) = await ask(path, json.dumps(request_).encode())
+        assert said in answer["error"]

@@ -1,0 +1,57 @@
+"""Finds the log that a configuration means, and asks the agent that runs on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agent import app, config
+from agent.api import client
+from agent.console import program
+from agent.errors import GatepostError
+
+if TYPE_CHECKING:
+    import argparse
+
+SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")
+"""The log of the systemd unit, whose StateDirectory only the unit itself is told."""
+
+
+def log_of(options: argparse.Namespace) -> Path:
+    """Find the log of a configuration: that of a simulated run where that one is meant or the only one."""
+    configuration = config.load(options.config, with_secrets=False)
+    real, simulated = (app.log_path(configuration, simulated=answer) for answer in (False, True))
+    if options.simulate:
+        return simulated
+    logs = [real, simulated] if configuration.log.path else [real, SERVICE_LOG, simulated]
+    answering = [path for path in logs if client.answers(socket_of(path))]
+    there = answering or [path for path in logs if path.exists()]
+    if not there:
+        raise GatepostError(
+            f"there is no event log yet at {real}; start the gateway with: {program()} run {options.config}"
+        )
+    return there[0]
+
+
+def socket_of(log: Path) -> Path:
+    """Return where the agent answers that runs on a log."""
+    return client.answering(app.socket_paths(log))
+
+
+def ask_once(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any]:
+    """Send a request that has one line for an answer.
+
+    Raises:
+        GatepostError: No agent runs, or it says why it cannot be done.
+    """
+    log = log_of(options)
+    with client.ask(socket_of(log), request) as answer:
+        said: dict[str, Any] | None = json.loads(next(answer, b"null")) if answer is not None else None
+    if said is None:
+        raise GatepostError(
+            f"no agent runs on {log}; its log can be read with: {program()} events {options.config}"
+        )
+    if "error" in said:
+        raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
+    return said
