@@ -224,8 +224,16 @@ class Rule(ABC, Generic[S]):
         None (the usual answer) means that nothing changed. A value of None has no usable quality.
         """
 
+    def note(self, channel: str, value: Value, at: float) -> bool:  # noqa: ARG002
+        """Take in a value without judging it, for another of the same reading is about to come to `on_reading`.
+
+        A rule over several channels does, so that it never holds a new value against the old one of the same device.
+        False (where each value counts on its own) means that it has not, and `on_reading` is to be called.
+        """
+        return False
+
     def on_rule(self, name: str, at: float, *, active: bool) -> Verdict | None:  # noqa: ARG002
-        """Take in that the alarm of a rule that it follows is active, or no longer is; also where it goes on from a restart."""
+        """Take in that the alarm of a rule that it follows is active, or no longer is; of each, too, when the agent begins."""
         return None
 
     def on_event(self, event: Event, at: float) -> Verdict | None:  # noqa: ARG002

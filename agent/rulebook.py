@@ -51,6 +51,9 @@ class _Entry:
         return min(times, default=None)
 
 
+_Watched = tuple[_Entry, str, str, frozenset[str]]
+"""A rule, a channel of a device that it watches, the same as `device.channel`, and the device's others that come after it."""
+
 Outcome = list[tuple[_Entry, "Transition"]]
 """What the rules make of one reading: the log must keep it, and these alarms change."""
 
@@ -69,9 +72,7 @@ class Rulebook:
         self._commander = commander
         self.out_of_service: list[str] = []
         self._entries: dict[str, _Entry] = {}
-        self._watching: dict[
-            str, list[tuple[_Entry, str, str]]
-        ] = {}  # by device: rule, channel, device.channel
+        self._watching: dict[str, list[_Watched]] = {}  # by device
         self._followers: dict[str, list[_Entry]] = {}
         self._suppressing: dict[str, list[_Entry]] = {}
         self._hearing: dict[tuple[str, str], list[_Entry]] = {}
@@ -86,9 +87,14 @@ class Rulebook:
             self.out_of_service.append(name)
             return
         entry = self._entries[name] = _Entry(name, rule, outcome)
-        for full in rule.watches():
+        later: dict[str, frozenset[str]] = {}
+        watched: list[tuple[str, _Watched]] = []
+        for full in reversed(rule.watches()):
             device, _, channel = full.partition(".")
-            self._watching.setdefault(device, []).append((entry, channel, full))
+            watched.append((device, (entry, channel, full, later.get(device, frozenset()))))
+            later[device] = later.get(device, frozenset()) | {channel}
+        for device, each in reversed(watched):
+            self._watching.setdefault(device, []).append(each)
         for other in rule.follows():
             self._followers.setdefault(other, []).append(entry)
         for other in outcome.suppressed_by:
@@ -112,7 +118,7 @@ class Rulebook:
             self._queue_deadline(entry)
             if not entry.alarm.is_over:
                 self._react(entry, active=True)
-        for entry in [each for each in self._entries.values() if each.alarm.active]:
+        for entry in self._entries.values():  # also of those that are not active: another configuration may have ended them
             self._tell_others(entry, now)
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:
@@ -187,13 +193,15 @@ class Rulebook:
         if watching is None:
             return None
         outcome: Outcome | None = None
-        for entry, channel, full in watching:
+        for entry, channel, full, later in watching:
             value = values.get(channel, _ABSENT)
             if value is _ABSENT:
                 continue
             rule = entry.rule
             if entry.queued is not None and entry.queued <= at:
                 self._on_deadline(entry, at)  # what fell due before this reading comes before it
+            if later and not later.isdisjoint(values) and rule.note(full, value, at):  # type: ignore[arg-type]
+                continue
             verdict = rule.on_reading(full, value, at)  # type: ignore[arg-type]  # it is not _ABSENT
             if verdict is not None:
                 outcome = [] if outcome is None else outcome

@@ -30,7 +30,7 @@ Steps = float | dict[Severity, float]
 """One limit, or one for each severity."""
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """One limit at work.
 
     Attributes:
@@ -117,22 +117,22 @@ class Limits(contracts.Settings, frozen=True):
             return [(severity, said[severity]) for severity in _SEVERITIES if severity in said]
         return [] if said is None else [(None, said)]
 
-    def steps(self) -> list[_Step]:
+    def steps(self) -> list[Step]:
         """Return the limits at work, the mildest first."""
         pair = self.inside or self.outside
         if pair is not None:
             clearing = self.clear if isinstance(self.clear, tuple) else pair
             text = f"{'inside' if self.inside else 'outside'} {pair[0]:g} to {pair[1]:g}"
-            return [_Step(None, text, pair, clearing)]
+            return [Step(None, text, pair, clearing)]
         limits = self._by_severity()
         hysteresis = abs(limits[0][1] - self.clear) if isinstance(self.clear, float) else 0.0
         if self.above is not None:
             return [
-                _Step(severity, f"above {limit:g}", (-math.inf, limit), (-math.inf, limit - hysteresis))
+                Step(severity, f"above {limit:g}", (-math.inf, limit), (-math.inf, limit - hysteresis))
                 for severity, limit in limits
             ]
         return [
-            _Step(severity, f"below {limit:g}", (limit, math.inf), (limit + hysteresis, math.inf))
+            Step(severity, f"below {limit:g}", (limit, math.inf), (limit + hysteresis, math.inf))
             for severity, limit in limits
         ]
 
@@ -169,6 +169,17 @@ class LimitRule(contracts.Rule[L]):
         """Raise, clear or change the severity, where a delay is over."""
         changed = [switch.on_time(now) for _, switch in self._steps]
         return self._verdict() if any(changed) else None
+
+    def unsaid(self, at: float, *, clear: bool = False) -> Verdict | None:
+        """Nothing can be said of the number now: delays begin anew, and with `clear` the alarm is over, without a delay."""
+        has_changed = False
+        for _, switch in self._steps:
+            if clear and switch.active:
+                switch.end(at)
+                has_changed = True
+            elif switch.feed(switch.active, at) is not None:
+                has_changed = True
+        return self._verdict() if has_changed else None
 
     def _verdict(self) -> Verdict:
         before = self._level

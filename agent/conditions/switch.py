@@ -61,6 +61,12 @@ class Switch:
         self._turning_since = self.deadline = None
         return Change.TURNED
 
+    def end(self, at: float) -> None:
+        """Be inactive from a time on, without a delay."""
+        self.active = False
+        self.since = at
+        self._turning_since = self.deadline = None
+
     def state(self, now: float) -> dict[str, Value]:
         """Return what must survive a restart; times are ages, in seconds."""
         turning = None if self._turning_since is None else now - self._turning_since

@@ -47,7 +47,7 @@ class Said(NamedTuple):
 
 DEVICES = """gateway: test
 devices:
-  air: {driver: serial_lines, port: /dev/ttyUSB0, parse: {csv: [temperature, humidity]}, units: {temperature: Cel}}
+  air: {driver: serial_lines, port: /dev/ttyUSB0, parse: {csv: [temperature, humidity, outside]}, units: {temperature: Cel}}
   fan: {driver: gpio_output, pin: 27}
 """
 
@@ -56,9 +56,8 @@ def configured(kind: str, folder: Path) -> Any:
     """Return the settings of a rule's sample as the agent itself reads it."""
     file = folder / "sample.yaml"
     file.write_text(DEVICES + sample("rules", kind))
-    (rule,) = config.load(file).rules.values()
-    assert rule.kind == kind
-    return rule.settings
+    rules = config.load(file).rules.values()
+    return next(rule.settings for rule in rules if rule.kind == kind)
 
 
 def variants(kind: str) -> list[Any]:
@@ -82,7 +81,7 @@ def new(kind: str, settings: Any) -> Rule[Any]:
 
 
 class Bench:
-    """Shows readings and the time to a rule as the rulebook does."""
+    """Shows readings, the alarms of other rules and the time to a rule as the rulebook does."""
 
     def __init__(self, rule: Rule[Any], begin: float = 0.0) -> None:
         self.rule = rule
@@ -94,14 +93,22 @@ class Bench:
             self.said.append(Said(at, verdict.transition))
 
     def show(self, steps: Sequence[Step], begin: float = 0.0) -> float:
-        """Show values after each other, and the time whenever the rule has asked for it; return the time."""
+        """Show values after each other, and the time whenever the rule has asked for it; return the time.
+
+        Where it follows other rules, a value above 10 stands for an active alarm of theirs.
+        """
         at = begin
-        channels = self.rule.watches()
+        channels, follows = self.rule.watches(), self.rule.follows()
         for wait, value, which in steps:
             at += wait
             self.turn(at)
-            channel = channels[which % len(channels)]
-            self._note(self.rule.on_reading(channel, value, at), at)
+            if channels:
+                channel = channels[which % len(channels)]
+                self._note(self.rule.on_reading(channel, value, at), at)
+            if follows:
+                name = follows[which % len(follows)]
+                active = isinstance(value, int | float) and value > 10
+                self._note(self.rule.on_rule(name, at, active=active), at)
         return at
 
     def turn(self, to: float) -> None:
