@@ -330,12 +330,16 @@ class _Loading:
         for name, forwarder in forward.items():
             wiring.claim(forwarder.settings, f"forward.{name}", self._named["forward"][name].mark)
         wired: dict[str, RuleEntry] = {}
+        marks = {name: entry.mark for name, entry in self._named["rules"].items()}
+        machines: dict[str, tuple[str, contracts.Rule[Any]]] = {}
         for name, rule in rules.items():
-            mark = self._named["rules"][name].mark
+            path = f"rules.{name}.{rule.kind}"
             machine = registry.module("rules", rule.kind).Rule(rule.settings)
-            settings = wiring.watched(machine, f"rules.{name}.{rule.kind}", mark)
+            machines[name] = path, machine
+            settings = wiring.watched(machine, path, marks[name])
             outcome = wiring.set(rule.outcome, f"rules.{name}.then.set")
             wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
+        wiring.follow(machines, marks)
         return wired
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import structs
 
 from agent import contracts
-from agent.config import wording
+from agent.conditions.expressions import Expression
+from agent.config import expressions, wording
+from agent.config.circles import circles
 from agent.config.decoding import join
 
 if TYPE_CHECKING:
@@ -70,20 +72,46 @@ class Wiring:
             self._decoder.fault_of_values(at, where, taken)
 
     def watched(self, rule: contracts.Rule[Any], path: str, mark: Mark) -> contracts.Settings:
-        """Return a rule's settings with the channels in its field `of` named in full."""
+        """Return a rule's settings with the channels in its field `of` and in its expressions named in full."""
+        settings: contracts.Settings = rule.settings
+        found = list(expressions.found(settings, path))
         full: dict[str, str] = {}
+        faulty: set[str] = set()
+        for where, expression in found:
+            for name in expression.names:
+                try:
+                    full[name] = self._channel(name)
+                except ValueError as error:
+                    faulty.add(name)
+                    place = self._decoder.places[where].mark
+                    self._decoder.fault_of_values(place, where, f"{error}{self._tip(name)}")
         for name in rule.watches():
+            if name in full or name in faulty:
+                continue
             try:
                 full[name] = self._channel(name)
             except ValueError as error:
                 self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
-        settings: contracts.Settings = rule.settings
-        of: Any = getattr(settings, "of", None)
-        if isinstance(of, str):
-            return structs.replace(settings, of=full.get(of, of))
-        if isinstance(of, list | tuple):
-            return structs.replace(settings, of=type(of)(full.get(each, each) for each in of))
-        return settings
+        for where, expression in found:
+            if faulty.isdisjoint(expression.names):
+                self._check_units(expression.renamed(full), where)
+        return self._named(settings, full)
+
+    def follow(self, rules: Mapping[str, tuple[str, contracts.Rule[Any]]], marks: Mapping[str, Mark]) -> None:
+        """Refuse rules that follow none that there is, or each other in a circle.
+
+        Args:
+            rules: The sound rules by name, each with the path of its settings.
+            marks: The place of each rule that is written, sound or not.
+        """
+        for name, (path, rule) in rules.items():
+            for other in rule.follows():
+                if other not in marks:
+                    at, where = self._find(other, path, marks[name])
+                    self._decoder.fault_of_values(at, where, wording.unknown("rule", other, marks))
+        for circle in circles({name: rule.follows() for name, (_, rule) in rules.items()}):
+            at, where = self._find(circle[1], rules[circle[0]][0], marks[circle[0]])
+            self._decoder.fault(at, where, f"rules follow each other in a circle: {' → '.join(circle)}")
 
     def set(self, outcome: RuleOutcome, path: str) -> RuleOutcome:
         """Return what a rule leads to with the outputs that it sets named in full."""
@@ -101,6 +129,42 @@ class Wiring:
                 self._decoder.fault(mark, path, f"{channel!r} is set here already")
             full[channel] = value
         return structs.replace(outcome, then=structs.replace(outcome.then, set=full))
+
+    @staticmethod
+    def _named(settings: contracts.Settings, full: Mapping[str, str]) -> contracts.Settings:
+        named: contracts.Settings = expressions.renamed(settings, full)
+        of: Any = getattr(named, "of", None)
+        if isinstance(of, str) and not isinstance(of, Expression):
+            return structs.replace(named, of=full.get(of, of))
+        if isinstance(of, list | tuple):
+            return structs.replace(
+                named, of=type(of)(full.get(each, each) if isinstance(each, str) else each for each in of)
+            )
+        return named
+
+    def _tip(self, name: str) -> str:
+        """Return what to add to the fault of an unknown name that could be a subtraction of what is known."""
+        for left, right in expressions.subtractions(name):
+            if self._is_channel(left) or self._is_channel(right):
+                return f" (for a subtraction, put spaces around the minus: {left} - {right})"
+        return ""
+
+    def _is_channel(self, name: str) -> bool:
+        try:
+            self._channel(name)
+        except ValueError:
+            return False
+        return True
+
+    def _check_units(self, expression: Expression, where: str) -> None:
+        units: dict[str, str] = {}
+        for name in expression.names:
+            device, _, channel = name.partition(".")
+            wired = self._wired.get(device)
+            if wired is not None and wired.channels is not None:
+                units[name] = wired.channels.get(channel, "")
+        if clash := expressions.clash(expression, units):
+            self._decoder.fault_of_values(self._decoder.places[where].mark, where, clash)
 
     def _channel(self, name: str) -> str:
         """Return the full name of a channel: `door` may stand for `door.state`.
