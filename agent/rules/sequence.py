@@ -9,11 +9,12 @@ taken in together. A value without usable quality, and one of which a condition 
 be), changes nothing. A match uses up what has led to it. Where `first` comes true again, `then` is waited for from there on,
 but for `without` the time runs from the first one.
 
-With a `key` each value of it has a sequence of its own: a condition that holds on with another key has come true for that
-one. Without a known key nothing begins. A reading that brings only the key is no step.
+With a `key` each value of it has a sequence of its own: a condition that a reading finds true with another key than before
+has come true for that one. Without a known key nothing begins. A reading that brings only the key is no step.
 
-`consecutive: true` means that nothing else happens in between: a value of one of the steps' channels that changes and does
-not bring the next step ends what has begun (with a key: for the present value of the key). Repeated values do not.
+`consecutive: true` means that nothing else happens in between: a value of one of the steps' channels that is another than
+before and does not bring the next step ends what has begun. Repeated values do not. With a key, only what is read with the
+same key can end what has begun of it, and then repeated values count where another key was read before.
 
 The alarm clears `hold` after the last match (0s: at once). Without `hold` it clears when the last condition ceases; for
 `without`, when that comes true after all (for the same key), or when `first` ceases after it has held all the time (where
@@ -108,9 +109,12 @@ class Settings(contracts.Settings, frozen=True, kw_only=True):
 
 
 class Rule(contracts.Rule[Settings]):
-    """The conditions as they are, what has begun of each key, and the alarm."""
+    """The conditions as they are, what has begun of each key, and the alarm.
 
-    message = "{of} {limit} ({value})"
+    An alarm's value is the seconds from the first step to the last; with a key, that key.
+    """
+
+    message = "{of} {limit}"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -119,6 +123,7 @@ class Rule(contracts.Rule[Settings]):
         self._is_absence = settings.without is not None
         self._values: dict[str, Value] = {}
         self._news: set[str] = set()  # channels whose values have changed, and are not looked at yet
+        self._read: set[str] = set()  # channels of steps that are in the present reading
         self._truths: list[bool | None] = [None] * len(self._conditions)  # None: never known
         self._keys: list[Value] = [None] * len(self._conditions)  # with which key each came true last
         # By key, the one that began first at the front: the latest beginning of what has one step done, two, …
@@ -132,6 +137,7 @@ class Rule(contracts.Rule[Settings]):
         joint = " without " if self._is_absence else ", then "
         self._of = joint.join(self._conditions)
         self._limit = f"within {settings.within!s}"
+        self._channels = {name for each in self._conditions for name in each.names}
         self._must_save = (
             settings.key is not None
             or settings.consecutive
@@ -153,17 +159,23 @@ class Rule(contracts.Rule[Settings]):
             self._news.add(channel)
             if self._must_save:
                 self.is_unsaved = True
+        if channel in self._channels:
+            self._read.add(channel)
         return True
 
     def on_reading(self, channel: str, value: Value, at: float) -> Verdict | None:
         """Take in a value, and look at the conditions where something has changed."""
         self.note(channel, value, at)
+        if not self._read:
+            return None
         if not self._news:
+            self._read.clear()
             return None
-        news, self._news = self._news, set()
-        looked = [index for index, each in enumerate(self._conditions) if not news.isdisjoint(each.names)]
-        if not looked:
-            return None
+        looked = [
+            index for index, each in enumerate(self._conditions) if not self._read.isdisjoint(each.names)
+        ]
+        self._read.clear()
+        self._news.clear()
         key: Value = _NO_KEY
         if self.settings.key is not None:
             key = self.settings.key.evaluate(self._values)
@@ -249,7 +261,7 @@ class Rule(contracts.Rule[Settings]):
         self._active, self._since, self._key = True, began, key
         self._has_held = bool(self._truths[0])
         self._value = round(at - began, 3) if self.settings.key is None else key
-        return Transition(True, self._of, self._value, self._limit, began)
+        return self._transition(began)
 
     def _cease(self, at: float) -> Transition | None:
         """Clear the alarm where what it is about has ceased, and there is no `hold`."""
@@ -265,7 +277,12 @@ class Rule(contracts.Rule[Settings]):
 
     def _clear(self, at: float) -> Transition:
         self._active, self._until = False, None
-        return Transition(False, self._of, self._value, self._limit, at)
+        return self._transition(at)
+
+    def _transition(self, since: float) -> Transition:
+        key = self.settings.key
+        of = self._of if key is None else f"{self._of} ({key} {self._key})"
+        return Transition(self._active, of, self._value, self._limit, since)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -297,7 +314,7 @@ class Rule(contracts.Rule[Settings]):
         """Return the values, the conditions, what has begun, and the alarm."""
         saved: dict[str, Value] = {
             "active": int(self._active), "since": now - self._since, "held": int(self._has_held), "key": self._key,
-            "value": self._value, "left": None if self._until is None else self._until - now,
+            "value": self._value, "news": int(bool(self._news)), "left": None if self._until is None else self._until - now,
         }  # fmt: skip
         saved |= {f"is {name}": value for name, value in self._values.items()}
         for index, (truth, key) in enumerate(zip(self._truths, self._keys, strict=True)):
@@ -316,6 +333,8 @@ class Rule(contracts.Rule[Settings]):
             truth = state.get(f"truth{index}")
             self._truths[index] = None if truth is None else bool(truth)
             self._keys[index] = state.get(f"truth{index} key")
+        if state.get("news") and self.settings.key is not None:
+            self._news.update(self.settings.key.names)  # the key is another, and no step has come with it yet
         since, left = state.get("since"), state.get("left")
         self._active = bool(state.get("active"))
         self._since = saved - since if isinstance(since, float | int) else saved
