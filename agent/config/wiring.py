@@ -32,10 +32,12 @@ class _Wired(NamedTuple):
 
     Attributes:
         channels: The unit by channel, None where only the device knows.
+        units: The unit by channel, as far as it is known.
         output: Whether it can be set.
     """
 
     channels: Mapping[str, str] | None
+    units: Mapping[str, str]
     output: bool
 
 
@@ -52,7 +54,8 @@ class Wiring:
     def add(self, name: str, driver: AnyDriver, report: reporter.Settings) -> None:
         """Take in a sound device."""
         channels = driver.channels()
-        self._wired[name] = _Wired(channels, isinstance(driver, contracts.Output))
+        units = channels if channels is not None else getattr(driver.settings, "units", {})
+        self._wired[name] = _Wired(channels, units, isinstance(driver, contracts.Output))
         if isinstance(report.change, dict) and channels is not None:
             path = f"devices.{name}.report.change"
             for channel in report.change.keys() - channels:
@@ -83,8 +86,7 @@ class Wiring:
                     full[name] = self._channel(name)
                 except ValueError as error:
                     faulty.add(name)
-                    place = self._decoder.places[where].mark
-                    self._decoder.fault_of_values(place, where, f"{error}{self._tip(name)}")
+                    self._fault(where, mark, f"{error}{self._tip(name)}")
         for name in rule.watches():
             if name in full or name in faulty:
                 continue
@@ -94,7 +96,7 @@ class Wiring:
                 self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
         for where, expression in found:
             if faulty.isdisjoint(expression.names):
-                self._check_units(expression.renamed(full), where)
+                self._check_units(expression.renamed(full), where, mark)
         return self._named(settings, full)
 
     def follow(self, rules: Mapping[str, tuple[str, contracts.Rule[Any]]], marks: Mapping[str, Mark]) -> None:
@@ -156,15 +158,19 @@ class Wiring:
             return False
         return True
 
-    def _check_units(self, expression: Expression, where: str) -> None:
+    def _check_units(self, expression: Expression, where: str, mark: Mark) -> None:
         units: dict[str, str] = {}
         for name in expression.names:
             device, _, channel = name.partition(".")
-            wired = self._wired.get(device)
-            if wired is not None and wired.channels is not None:
-                units[name] = wired.channels.get(channel, "")
+            if device in self._wired:
+                units[name] = self._wired[device].units.get(channel, "")
         if clash := expressions.clash(expression, units):
-            self._decoder.fault_of_values(self._decoder.places[where].mark, where, clash)
+            self._fault(where, mark, clash)
+
+    def _fault(self, where: str, otherwise: Mark, what: str) -> None:
+        """Say what is wrong where an expression is written, or else (it is a default) with the rule."""
+        place = self._decoder.places.get(where)
+        self._decoder.fault_of_values(place.mark if place else otherwise, where, what)
 
     def _channel(self, name: str) -> str:
         """Return the full name of a channel: `door` may stand for `door.state`.

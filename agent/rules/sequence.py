@@ -17,8 +17,8 @@ before and does not bring the next step ends what has begun. Repeated values do 
 same key can end what has begun of it, and then repeated values count where another key was read before.
 
 The alarm clears `hold` after the last match (0s: at once). Without `hold` it clears when the last condition ceases; for
-`without`, when that comes true after all (for the same key), or when `first` ceases after it has held all the time (where
-there is no key). While it is active, more matches do no more than prolong `hold`.
+`without`, when that comes true after all (for the same key), or when `first` ceases, where it held when the time was over
+(and there is no key). While it is active, more matches do no more than prolong `hold`.
 
 All of it survives a restart. Over an absence of the agent `within` goes on for `then`; for `without` only the time counts in
 which the agent listened. Memory: one time per step for each key of which something has begun, and 100 such keys; of more,

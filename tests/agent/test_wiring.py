@@ -24,7 +24,7 @@ devices:
   tank-1: {driver: serial_lines, port: /dev/ttyUSB0, parse: {csv: [level, level-low]}, units: {level: mm}}
   air: {driver: serial_lines, port: /dev/ttyUSB1, parse: {csv: [temperature, humidity]}, units: {temperature: Cel, humidity: "%"}}
   outside: {driver: serial_lines, port: /dev/ttyUSB2, parse: {csv: [temperature, humidity]}, units: {temperature: Cel, humidity: "%"}}
-  scale: {driver: serial_lines, port: /dev/ttyUSB3, parse: json}
+  scale: {driver: serial_lines, port: /dev/ttyUSB3, parse: json, units: {weight: kg}}
 rules:
 """  # the rules begin on line 8
 
@@ -155,10 +155,12 @@ def test_channels_of_different_units_are_not_held_against_each_other(site: Path)
   damp: {compare: {of: air.temperature - outside.humidity, above: 5}}
   same: {compare: {of: air.temperature - outside.temperature, above: 5}}
   wet: {sequence: {first: door == on, then: air.humidity > outside.temperature, within: 1m}}
+  heavy: {compare: {of: scale.weight > air.temperature + scale.other}}
 """,
     ) == [
         "site.yaml:8:24: rules.damp.compare.of: air.temperature is in Cel, outside.humidity in %, expected the same unit",
         "site.yaml:10:45: rules.wet.sequence.then: air.humidity is in %, outside.temperature in Cel, expected the same unit",
+        "site.yaml:11:25: rules.heavy.compare.of: scale.weight is in kg, air.temperature in Cel, expected the same unit",
     ]
 
 
