@@ -118,7 +118,9 @@ class Rulebook:
             self._queue_deadline(entry)
             if not entry.alarm.is_over:
                 self._react(entry, active=True)
-        for entry in self._entries.values():  # also of those that are not active: another configuration may have ended them
+        for entry in (
+            self._entries.values()
+        ):  # also of those that are not active: another configuration may have ended them
             self._tell_others(entry, now)
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:

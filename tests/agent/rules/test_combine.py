@@ -10,9 +10,9 @@ from support.playing import Play, settings
 from agent import eventlog
 from agent.clock import VirtualClock
 from agent.commander import Commander
-from agent.contracts import RuleOutcome
 from agent.eventlog import EventLog
 from agent.events import EventType
+from agent.outcome import RuleOutcome
 from agent.rulebook import Rulebook
 from agent.rules import combine, threshold
 
@@ -127,7 +127,7 @@ class Site:
     async def alarms(self) -> list[tuple[str, str]]:
         kinds = (EventType.ALARM_RAISED, EventType.ALARM_CLEARED)
         found: list[Event] = []
-        while more := await self.log.history(found[-1].seq if found else 0, 1000):
+        while more := await self.log.reader.history(found[-1].seq if found else 0, 1000):
             found += more
         return [(each.type, each.source) for each in found if each.type in kinds]
 
@@ -145,7 +145,7 @@ async def test_alarms_of_alarms_of_alarms_go_on_over_restarts(tmp_path: Path) ->
     site = Site(tmp_path, start=10)
     await site.log.open([], "1.0")
     site.rules.restore()
-    assert {alarm.rule for alarm in site.rules.alarms} == {"hot", "damp", "both", "top"}
+    assert {rule for rule, _ in site.rules.alarms} == {"hot", "damp", "both", "top"}
     assert await site.alarms() == raised
     site.see(31, 70)
     assert (await site.alarms())[4:] == [(EventType.ALARM_CLEARED, name) for name in ("damp", "both", "top")]
@@ -163,5 +163,5 @@ async def test_an_alarm_that_is_no_more_after_a_restart_is_not_counted_on(tmp_pa
     site = Site(tmp_path, start=10)
     await site.log.open([], "1.0")
     site.rules.restore()
-    assert {alarm.rule for alarm in site.rules.alarms} == {"hot"}
+    assert {rule for rule, _ in site.rules.alarms} == {"hot"}
     await site.log.close()

@@ -10,9 +10,9 @@ from support.playing import Play, settings
 from agent import eventlog
 from agent.clock import VirtualClock
 from agent.commander import Commander
-from agent.contracts import RuleOutcome
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Value
+from agent.outcome import RuleOutcome
 from agent.rulebook import Rulebook
 from agent.rules import compare
 
