@@ -39,6 +39,11 @@ class Clock:
         """Return how far the wall clock is ahead of the monotonic clock, in microseconds."""
         return self.wall() - round(self.monotonic() * 1e6)
 
+    def local_offset(self) -> float:
+        """Return how far local time, since 1970-01-01 00:00, is ahead of the monotonic clock, in seconds."""
+        wall = self.wall() / 1e6
+        return wall + time.localtime(wall).tm_gmtoff - self.monotonic()
+
     def boot(self) -> str:
         """Return what tells this boot from others; the monotonic clock is one for each."""
         try:

@@ -240,6 +240,16 @@ class Rule(ABC, Generic[S]):
         """Take in an event that it hears, logged at a time of the monotonic clock, in seconds."""
         return None
 
+    def on_local_time(self, ahead: float | None) -> None:
+        """Take in how far local time is ahead of the monotonic clock: after `restore`, and whenever that changes.
+
+        So a rule may know the time of day of any moment, and still looks at no clock.
+
+        Args:
+            ahead: The seconds since 1970-01-01 00:00 that a clock on the wall would show, less those of the monotonic
+                clock. None, as in the beginning, where the machine does not know the time.
+        """
+
     def on_time(self, now: float) -> Verdict | None:  # noqa: ARG002
         """Take in the time, at or after `deadline`, in seconds of the monotonic clock."""
         return None

@@ -79,6 +79,7 @@ class Rulebook:
         self._queue: list[tuple[float, int, _Entry]] = []  # by deadline; what is no longer `queued` is stale
         self._tie = itertools.count()
         self._save_at = 0.0
+        self._local_offset: float | None = None  # as the rules know it
         self._changed = asyncio.Event()
 
     def add(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
@@ -118,9 +119,9 @@ class Rulebook:
             self._queue_deadline(entry)
             if not entry.alarm.is_over:
                 self._react(entry, active=True)
-        for entry in (
-            self._entries.values()
-        ):  # also of those that are not active: another configuration may have ended them
+        self._tell_local_time()
+        # Also of those that are not active: another configuration may have ended them.
+        for entry in self._entries.values():
             self._tell_others(entry, now)
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:
@@ -316,7 +317,18 @@ class Rulebook:
                 self._queue_deadline(entry)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
+            self._tell_local_time()
             self.save()
+
+    def _tell_local_time(self) -> None:
+        """Tell the rules where the wall clock was set, or summer time began or ended; within a minute of it."""
+        offset = self._clock.local_offset() if self._clock.is_set() else None
+        known = self._local_offset
+        if offset is known or (offset is not None and known is not None and abs(offset - known) <= 1.0):
+            return
+        self._local_offset = offset
+        for entry in self._entries.values():
+            entry.rule.on_local_time(offset)
 
     def save(self) -> None:
         """Save what rules would forget in a crash; to be called before the end too."""

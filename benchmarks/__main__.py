@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import alarm, drain, flood, footprint, outage, soak, startup, steady, wear
+from benchmarks import alarm, drain, flood, footprint, outage, soak, startup, steady, wear, windows
 from benchmarks._results import Row, document, machine, table
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ MEASURES: Final[dict[str, Callable[..., list[Row]]]] = {
     "wear": wear.measure,
     "footprint": footprint.measure,
     "startup": startup.measure,
+    "windows": windows.measure,
 }
 
 NAMED_ONLY: Final = ("outage", "soak")
