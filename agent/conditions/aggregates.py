@@ -66,7 +66,7 @@ Row = tuple[float, ...]
 
 
 class _Folded(Aggregate):
-    """Slices that each come to a few numbers. About 10 kB for 60 of them.
+    """Slices that each come to a few numbers. About 7 kB for 60 of them.
 
     Attributes:
         row: The open slice.
@@ -220,11 +220,11 @@ class Points(_Folded):
 
         Args:
             begins: When each slice began.
-            span: How far the first and the last must be apart, in seconds; None is returned where they are not, or where
+            span: How far the first and the last must begin apart, in seconds; None is returned where they are not, or where
                 there are fewer than three.
         """
         rows = [(late / count, total / count) for count, late, total in (*self._closed, self.row)]
-        if len(rows) < 3 or begins[-1] - begins[0] + rows[-1][0] - rows[0][0] < span:
+        if len(rows) < 3 or begins[-1] - begins[0] < span:
             return None
         slopes = [
             (there - here) / seconds
@@ -240,9 +240,10 @@ class Ranks(Aggregate):
     """Any percentile, from how often each value was seen.
 
     Exact while no slice holds more than 128 different values: always where readings are few, and for a sensor that tells
-    fewer apart. In a slice that holds more, values are rounded to as many significant bits as leave 64 to 128 of them; no
-    reading is left out. The most a window takes is 128 values and counts of 12 bytes for each slice, and about
-    130 bytes for each value that differs from all others.
+    fewer apart. In a slice that holds more, values are rounded to as many significant bits as leave 64 to 128 of them, those
+    less than usual to the same step as the usual ones; no reading is left out. Where even 3 bits leave more, over hundreds of powers of two, neighbours are put together in pairs. A
+    window takes at most 12 bytes for each of 128 values of each slice, and about 75 for each value that is seen in no other
+    slice: 331 kB, as measured, for 30 slices of 128 values that all differ.
     """
 
     name: ClassVar[str] = "ranks"
@@ -251,6 +252,7 @@ class Ranks(Aggregate):
         self._closed: deque[tuple[array[float], array[int]]] = deque()
         self._open: dict[float, int] = {}
         self._bits: int | None = None  # to which values are rounded; None where they are not
+        self._floor = 0  # the power of two below which values are rounded as those just below it
         self._seen: dict[float, int] = {}  # in all slices, by value
         self._values: list[float] = []  # the keys of `_seen`, sorted
         self._place = 0  # an index of `_values`: where the last percentile was found
@@ -259,7 +261,7 @@ class Ranks(Aggregate):
     def add(self, value: float) -> None:
         """Take in a reading."""
         if self._bits is not None:
-            value = _rounded(value, self._bits)
+            value = _rounded(value, self._bits, self._floor)
         self._open[value] = self._open.get(value, 0) + 1
         self._put(value, 1)
         if len(self._open) > DIFFERENT:
@@ -291,15 +293,15 @@ class Ranks(Aggregate):
     def _coarsen(self) -> None:
         """Round what is in the open slice until half of the different values are left, or almost none of the bits."""
         before = self._open
-        bits = _FINEST if self._bits is None else self._bits - 1
-        while len(after := _tally(before, bits)) > DIFFERENT // 2 and bits > _COARSEST:
+        bits = _FINEST if self._bits is None else max(self._bits - 1, _COARSEST)
+        self._floor = _usual_power(before)
+        while len(after := _tally(before, bits, self._floor)) > DIFFERENT // 2 and bits > _COARSEST:
             bits -= 1
-        while (
-            len(after) > DIFFERENT
-        ):  # over hundreds of powers of two: every other value counts as its neighbour
+        while len(after) > DIFFERENT:  # of neighbours in pairs, the rarer counts as the more frequent
             ordered = sorted(after)
-            for value, neighbour in zip(ordered[::2], ordered[1::2], strict=False):
-                after[neighbour] += after.pop(value)
+            for pair in zip(ordered[::2], ordered[1::2], strict=False):
+                rarer, more_frequent = sorted(pair, key=after.__getitem__)
+                after[more_frequent] += after.pop(rarer)
         self._open, self._bits = after, bits
         self._take(before.items())
         for value, count in after.items():
@@ -309,8 +311,10 @@ class Ranks(Aggregate):
         """Close the open slice: it takes up less from now on."""
         ordered = sorted(self._open.items())
         self._closed.append((array("d", (each for each, _ in ordered)), array("I", (n for _, n in ordered))))
-        if self._bits is not None and len(self._open) <= DIFFERENT // 2:  # the next may be finer
-            self._bits = self._bits + 1 if self._bits < _FINEST else None
+        if self._bits is not None:
+            self._floor = _usual_power(self._open)
+            if len(self._open) <= DIFFERENT // 2:  # the next may be finer
+                self._bits = self._bits + 1 if self._bits < _FINEST else None
         self._open = {}
 
     def drop(self, slices: int) -> None:
@@ -347,7 +351,7 @@ class Ranks(Aggregate):
 
     def state(self) -> bytes:
         """Return all slices, value by value."""
-        parts = [struct.pack("<b", -1 if self._bits is None else self._bits)]
+        parts = [struct.pack("<bh", -1 if self._bits is None else self._bits, self._floor)]
         ordered = sorted(self._open.items())
         slices = [*self._closed, ([value for value, _ in ordered], [count for _, count in ordered])]
         for values, counts in slices:
@@ -356,34 +360,42 @@ class Ranks(Aggregate):
 
     def restore(self, data: bytes, slices: int) -> None:
         """Go on from that."""
-        (bits,) = struct.unpack_from("<b", data)
+        bits, floor = struct.unpack_from("<bh", data)
         read: list[dict[float, int]] = []
-        at = 1
+        at = 3
         for _ in range(slices):
             (size,) = struct.unpack_from("<H", data, at)
             numbers = struct.unpack_from(f"<{size}d{size}I", data, at + 2)
             read.append(dict(zip(numbers[:size], numbers[size:], strict=True)))
             at += 2 + 12 * size
-        self._bits = None if bits < 0 else bits
         for index, each in enumerate(read):
             if index:
-                bits_then = self._bits
                 self.close()
-                self._bits = bits_then
             self._open = each
             for value, count in each.items():
                 self._put(value, count)
+        self._bits, self._floor = (None if bits < 0 else bits), floor
 
 
-def _tally(counts: Mapping[float, int], bits: int) -> dict[float, int]:
+def _tally(counts: Mapping[float, int], bits: int, floor: int) -> dict[float, int]:
     rounded: dict[float, int] = {}
     for value, count in counts.items():
-        near = _rounded(value, bits)
+        near = _rounded(value, bits, floor)
         rounded[near] = rounded.get(near, 0) + count
     return rounded
 
 
-def _rounded(value: float, bits: int) -> float:
-    """Return a number to so many significant bits."""
-    fraction, exponent = math.frexp(value)
-    return math.ldexp(round(math.ldexp(fraction, bits)), exponent - bits)
+def _rounded(value: float, bits: int, floor: int) -> float:
+    """Return a number to so many significant bits; below a power of two to the step of those just below it."""
+    step = max(math.frexp(value)[1], floor) - bits
+    return math.ldexp(round(math.ldexp(value, -step)), step)
+
+
+def _usual_power(counts: Mapping[float, int]) -> int:
+    """Return the power of two above half of the values, by magnitude."""
+    left = sum(counts.values()) / 2
+    for value in sorted(counts, key=abs):
+        left -= counts[value]
+        if left <= 0:
+            return math.frexp(value)[1]
+    return 0

@@ -5,15 +5,16 @@ time between readings, so uneven sampling does not distort it, and no single rea
 value is an anomaly where it is more than `z` standard deviations from the mean (for noise of normal distribution a standard
 deviation is 1.2533 mean absolute deviations); the alarm clears where it is within `clear` of them. A value farther than
 three standard deviations from the mean teaches no more than one at three. So a short anomaly hardly teaches itself: one of
-a twentieth of `over` moves the mean by a fifth of a standard deviation; and a level that stays has become usual after about `over`.
+a twentieth of `over` moves the mean by a fifth of a standard deviation;
+and a level that stays has become usual after about `over`.
 
-It is silent until it has learnt for `warm_up`, and from 20 readings at least. With `seasonal: hour` there is a baseline for
+It is silent until it has learnt for `warm_up`, and from 20 readings at least; all that it sees until then teaches in full. With `seasonal: hour` there is a baseline for
 each hour of the day, in the time zone of the machine, and the rule is silent, and does not learn, while the machine does not
 know the time. Each hour then learns for an hour a day, so `over` and `warm_up` are longer: 14d and 3d where nothing is said.
 
 A channel that never changes has no deviation, and any change of it is an anomaly; `at_least` says how far, in the channel's
 unit, one must be from the mean to matter. Text, missing values and numbers that are not finite are left out; they neither
-raise nor clear. A reading costs the same whatever `over` is. A rule takes about 2 kB, with `seasonal` 6 kB.
+raise nor clear. A reading costs the same whatever `over` is. A rule takes about 3 kB, with `seasonal` 6 kB.
 
 What it has learnt survives a restart; a crash loses a minute of it at most. An absence teaches nothing.
 
@@ -134,7 +135,7 @@ class _Baseline:
             weight = seconds / self.learnt if self.learnt else 0.0
         weight = 1.0 if self.count == 1.0 else min(weight, max(1.0 / self.count, MOST))
         apart = value - self.mean
-        if self.count > FEWEST and self.deviation:
+        if self.deviation:
             reach = max(CLIP * NORMAL * self.deviation, near)
             apart = max(-reach, min(apart, reach))
         if self.count > 1.0:
@@ -175,13 +176,14 @@ class Rule(contracts.Rule[Settings]):
         baseline = self._baseline(at)
         if number is None or baseline is None:
             return None
-        change = None
-        if baseline.learnt >= self._warm_up and baseline.count >= FEWEST:
-            self._value = number
-            change = self._judge(baseline, number, at)
         # A pause teaches no more than what one reading may count for.
         seconds = 0.0 if self._last_at is None else min(max(at - self._last_at, 0.0), self._over * MOST)
-        baseline.learn(number, seconds, self._over, self.settings.at_least)
+        change, near = None, math.inf
+        if baseline.count >= FEWEST and baseline.learnt + seconds >= self._warm_up:
+            self._value = number
+            change = self._judge(baseline, number, at)
+            near = self.settings.at_least
+        baseline.learn(number, seconds, self._over, near)
         self._last_at = at
         self.is_unsaved = True
         return None if change is None else self._verdict(change)

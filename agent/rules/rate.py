@@ -7,7 +7,7 @@ readings are rarer than slices, with each. A fall is a negative rate: `below: -2
 It is silent until it has seen at least three slices that span half of `over`; so `over` should be four times as long as
 readings are apart, or more. Text, missing values and numbers that are not finite are left out. Where readings no longer
 come the alarm stays as it is: that is what `absence` is for. A reading costs the same however long `over` is, and a rule
-takes about 6 kB.
+takes up to 12 kB.
 
 What it has seen survives a restart; a crash loses a minute of it at most. While the agent is away it ages: what is older
 than `over` no longer counts, so after a longer absence it is silent until it has seen enough again.

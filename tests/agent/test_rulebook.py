@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent import contracts, eventlog
-from agent.clock import VirtualClock
+from agent.clock import VirtualClock, from_iso
 from agent.commander import Commander
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
@@ -23,7 +24,7 @@ from agent.rulebook import Rulebook
 from agent.rules import threshold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 HOT = threshold.Settings(of="air.temperature", above=35.0, clear=33.0, for_=Duration(10))
@@ -354,3 +355,69 @@ def test_a_threshold_raises_and_clears(
         if name in settings:
             settings = {**settings, name: Duration(settings[name])}
     assert transitions(threshold.Settings(of="a.b", **settings), readings) == expected
+
+
+# --- time of day --------------------------------------------------------------------------------------------------------
+
+
+class Wall(contracts.Rule[contracts.Settings]):
+    """A rule that is only told the time of day."""
+
+    def __init__(self) -> None:
+        super().__init__(contracts.Settings())
+        self.told: list[float | None] = []
+
+    def watches(self) -> Sequence[str]:
+        return ()
+
+    def on_reading(self, channel: str, value: Value, at: float) -> None: ...
+
+    def on_local_time(self, ahead: float | None) -> None:
+        self.told.append(ahead)
+
+    def state(self, now: float) -> dict[str, Value]:  # noqa: ARG002
+        return {}
+
+    def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None: ...
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+async def test_rules_are_told_how_far_local_time_is_ahead_when_it_is_known_and_changes(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock(1000.0)
+    clock.known = False
+    log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
+    await log.open([], "1.0")
+    rules, rule = Rulebook(log, clock, Commander(log)), Wall()
+    rules.add("wall", rule, RuleOutcome())
+    rules.restore()
+    assert rule.told == []  # None, as in the beginning
+    clock.known = True
+    rules.on_time(1060.0)
+    rules.on_time(1120.0)
+    winter = clock.epoch / 1e6 + 3600
+    assert rule.told == [winter]
+    summer_begins = from_iso("2026-03-29T01:00:00Z")
+    clock.now = (summer_begins - clock.epoch) / 1e6 - 1
+    rules.on_time(clock.now)
+    assert rule.told == [winter]
+    clock.now += 61
+    rules.on_time(clock.now)
+    assert rule.told == [winter, winter + 3600]
+    clock.epoch += 5_000_000  # somebody sets the clock
+    rules.on_time(clock.now + 60)
+    assert rule.told == [winter, winter + 3600, winter + 3605]
+    clock.known = False
+    rules.on_time(clock.now + 120)
+    assert rule.told[-1] is None
+    await log.close()
