@@ -41,8 +41,7 @@ class _Entry:
         self.outcome = outcome
         self.alarm = Alarm(outcome)
         self.is_acting = False  # whether its outputs are set as for an alarm
-        self.queued: float | None = None  # the deadline that it is in the queue with
-        self.rule_queued: float | None = None  # the rule's own deadline then
+        self.queued: list[float] = []  # the times that it is in the queue with, the next one last
 
     @property
     def deadline(self) -> float | None:
@@ -76,7 +75,7 @@ class Rulebook:
         self._followers: dict[str, list[_Entry]] = {}
         self._suppressing: dict[str, list[_Entry]] = {}
         self._hearing: dict[tuple[str, str], list[_Entry]] = {}
-        self._queue: list[tuple[float, int, _Entry]] = []  # by deadline; what is no longer `queued` is stale
+        self._queue: list[tuple[float, int, _Entry]] = []  # by deadline, or before it
         self._tie = itertools.count()
         self._save_at = 0.0
         self._local_offset: float | None = None  # as the rules know it
@@ -201,7 +200,7 @@ class Rulebook:
             if value is _ABSENT:
                 continue
             rule = entry.rule
-            if entry.queued is not None and entry.queued <= at:
+            if entry.queued and entry.queued[-1] <= at:
                 self._on_deadline(entry, at)  # what fell due before this reading comes before it
             if later and not later.isdisjoint(values) and rule.note(full, value, at):  # type: ignore[arg-type]
                 continue
@@ -211,7 +210,7 @@ class Rulebook:
                 if verdict.transition is not None:
                     outcome.append((entry, verdict.transition))
                 self._note(entry)
-            elif rule.deadline != entry.rule_queued:
+            elif rule.deadline is not None and not (entry.queued and entry.queued[-1] <= rule.deadline):
                 self._queue_deadline(entry)
         return outcome
 
@@ -310,11 +309,10 @@ class Rulebook:
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
         while self._queue and self._queue[0][0] <= now:
-            deadline, _, entry = heapq.heappop(self._queue)
-            if deadline == entry.queued:
-                entry.queued = None
-                self._on_deadline(entry, now)
-                self._queue_deadline(entry)
+            _, _, entry = heapq.heappop(self._queue)
+            entry.queued.pop()
+            self._on_deadline(entry, now)
+            self._queue_deadline(entry)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
             self._tell_local_time()
@@ -344,18 +342,15 @@ class Rulebook:
                 self._log_notices(entry, entry.alarm.on_time(deadline), deadline)
 
     def _queue_deadline(self, entry: _Entry) -> None:
-        entry.rule_queued = entry.rule.deadline
-        deadline = entry.deadline
-        if deadline == entry.queued:
+        """See to it that a rule is looked at by its deadline.
+
+        Where it is in the queue with an earlier time, that is when it is queued again: a delay that begins and ends with
+        every reading leaves nothing behind.
+        """
+        deadline, queued = entry.deadline, entry.queued
+        if deadline is None or (queued and queued[-1] <= deadline):
             return
-        entry.queued = deadline
-        if deadline is None:
-            return
-        if (
-            len(self._queue) > 4 * len(self._entries) + 100
-        ):  # a delay that begins again and again leaves stale ones
-            self._queue = [each for each in self._queue if each[0] == each[2].queued and each[2] is not entry]
-            heapq.heapify(self._queue)
+        queued.append(deadline)
         heapq.heappush(self._queue, (deadline, next(self._tie), entry))
         if self._queue[0][2] is entry:
             self._changed.set()

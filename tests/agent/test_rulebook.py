@@ -301,6 +301,22 @@ async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_p
     await log.close()
 
 
+async def test_a_delay_that_begins_and_ends_with_every_reading_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with bench(
+        tmp_path, threshold.Settings(of="air.temperature", above=35.0, for_=Duration(3600))
+    ) as it:
+        for index in range(1000):
+            it.see(index * 0.1, temperature=(30.0, 40.0)[index % 2])
+        assert len(it.rules._queue) == 1
+        it.clock.now = 3600.1  # when the first of the delays would have been over
+        it.rules.on_time(3600.1)
+        assert it.rules.alarms == []
+        it.clock.now = 4000.0
+        it.rules.on_time(4000.0)
+        (raised,) = await it.events(EventType.ALARM_RAISED)
+        assert raised.time == it.clock.wall_at(99.9 + 3600)
+
+
 # --- threshold ----------------------------------------------------------------------------------------------------------
 
 
