@@ -8,7 +8,7 @@ with the next reading.
 A sliding window is 60 slices (30 for the median and percentiles), and readings leave it a slice at a time, also when none
 come: nothing in it is older than `over`, and where readings come more seldom than slices, it is exact. Median and
 percentiles are exact while no slice holds more than 128 different values. Beyond that a value is told to about a hundredth
-of the range of a slice. A reading costs the same whether the window is a minute or a day. A window takes about 7 kB; for
+of the range of a slice. A reading costs no more in a day than in a minute. A window takes about 7 kB; for
 the median and percentiles 50 to 90 kB, and up to 350 kB where all values differ and are just few enough to be exact.
 
 Text, missing values and numbers that are not finite are not in the window. Where it holds fewer readings than `at_least`,
