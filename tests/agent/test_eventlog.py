@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agent import eventlog
 from agent.clock import Clock, VirtualClock
@@ -161,6 +159,24 @@ async def test_a_cursor_goes_on_where_it_was_and_a_new_consumer_begins_at_the_en
         assert await undelivered(log, "a", 10) == events[2:]
         assert await undelivered(log, "b", 10) == []
         assert (await log.consumer("a").waiting(), await log.consumer("b").waiting()) == (2, 0)
+
+
+async def test_what_is_acknowledged_while_it_is_being_written_is_saved_by_the_next_commit(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        await log.writer.commit()
+        event = read(log, 1)
+        committing = asyncio.create_task(log.writer.commit())
+        await asyncio.sleep(0)  # it has taken what it writes
+        log.consumer("a").acknowledge(Lane.READINGS, 0, event.seq)
+        await committing
+        await log.writer.commit()
+        store = EventStore(path)
+        store.open_reader()
+        assert store.cursors()["a", Lane.READINGS] == event.seq
+        store.close()
 
 
 async def test_a_consumer_that_is_gone_no_longer_holds_events_back(tmp_path: Path) -> None:
@@ -695,79 +711,3 @@ async def test_events_since_a_time_are_found(tmp_path: Path) -> None:
     assert store.last(10) == 90
     assert store.last(1000) == 0
     store.close()
-
-
-# --- any interleaving -------------------------------------------------------------------------------------------------------
-
-OPERATIONS = st.lists(
-    st.one_of(
-        st.tuples(st.just("append"), st.integers(1, 30)),
-        st.tuples(st.just("alarm"), st.just(1)),
-        st.tuples(st.just("commit"), st.just(0)),
-        st.tuples(st.just("deliver"), st.integers(1, 40)),
-        st.tuples(st.just("crash"), st.just(0)),
-        st.tuples(st.just("restart"), st.just(0)),
-        st.tuples(st.just("retain"), st.integers(0, 8 * 86_400)),
-    ),
-    max_size=25,
-)
-
-
-@given(OPERATIONS, st.sampled_from([DEFAULTS, eventlog.Settings(retain=Duration(0))]))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_happens_committed_events_are_delivered_in_order_at_least_once(
-    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int]], configured: eventlog.Settings
-) -> None:
-    path = tmp_path_factory.mktemp("log") / "events.db"
-
-    async def play() -> None:
-        clock = VirtualClock()
-        log = EventLog(path, configured, clock)
-        await log.open(["a"], "1.0")
-        number = 0
-        committed: list[int] = []  # what must arrive
-        volatile: list[int] = []  # what a crash may cost
-        received: list[int] = []
-        for name, amount in [*operations, ("commit", 0), ("deliver", 10_000)]:
-            count = amount
-            match name:
-                case "append":
-                    for _ in range(count):
-                        volatile.append(number)
-                        read(log, number)
-                        number += 1
-                case "alarm":
-                    log.append(EventType.ALARM_RAISED, "too-hot", {"value": number})
-                case "commit":
-                    await log.writer.commit()
-                    committed, volatile = committed + volatile, []
-                case "deliver":
-                    while count > 0:
-                        batch = await undelivered(log, "a", min(count, 7))
-                        if not batch:
-                            break
-                        received += [int(event.values["temperature"] or 0) for event in batch]
-                        log.consumer("a").acknowledge(Lane.READINGS, 0, batch[-1].seq)
-                        count -= len(batch)
-                case "retain":
-                    clock.now += amount
-                    await log.retain()
-                case "crash":
-                    await crash(log)
-                    volatile = []
-                    log = EventLog(path, configured, clock)
-                    await log.open(["a"], "1.0")
-                case "restart":
-                    await log.close()
-                    committed, volatile = committed + volatile, []
-                    log = EventLog(path, configured, clock)
-                    await log.open(["a"], "1.0")
-        await log.close()
-        assert set(committed) <= set(received)
-        # In order, but for what is repeated after a crash.
-        first_times = [number for index, number in enumerate(received) if number not in received[:index]]
-        assert first_times == sorted(first_times)
-        if not any(name == "crash" for name, _ in operations):
-            assert received == sorted(set(received))
-
-    asyncio.run(play())

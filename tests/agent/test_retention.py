@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import sqlite3
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -110,6 +112,61 @@ async def test_what_is_too_old_is_found_behind_many_that_are_delivered(tmp_path:
         (said,) = told(found)
         assert found == [*delivered, said]
         assert said.values == {"from": first.seq, "to": last.seq, "count": 2, "reason": "older than 3d"}
+
+
+async def test_numbers_of_what_was_delivered_ahead_and_dropped_do_not_come_again_after_a_crash(
+    tmp_path: Path,
+) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    left = tmp_path / "left.db"
+    async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock) as log:
+        events = [read(log, number) for number in range(5)]
+        log.consumer("a").acknowledge(Lane.READINGS, events[1].seq, events[4].seq)
+        await log.writer.commit()
+        clock.now += 4 * DAY
+        await log.retain()
+        assert in_file(path) == []
+        for suffix in ("", "-wal"):  # as a kill leaves them
+            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+    async with opened(left, clock=clock) as log:
+        for number in range(5):
+            read(log, number)
+        assert await log.consumer("a").waiting() == 5
+
+
+async def test_what_was_dropped_within_a_minute_of_the_last_report_is_told_before_a_clean_end(
+    tmp_path: Path,
+) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    async with opened(path, eventlog.Settings(max_age=Duration(3 * DAY)), clock) as log:
+        for number in range(2):
+            log.append(EventType.READING, "air", {"t": number}, time=clock.wall() - 4 * DAY * 1_000_000)
+            await log.writer.commit()
+            await log.retain()
+    assert [event.values["count"] for event in told(in_file(path))] == [1, 1]
+
+
+async def test_a_reading_that_is_kept_off_a_full_file_is_counted_once_though_commits_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    bound = eventlog.Settings(max_size=Size(64 * KB), min_free=Size(0), when_full="newest")
+    async with opened(tmp_path / "events.db", bound) as log:
+        for _ in range(40):
+            log.append(EventType.READING, "air", {"text": "x" * 2500})
+        await log.writer.commit()  # now it is too full
+        read(log, 1)
+        after = alarm(log).seq
+        with monkeypatch.context() as trouble:
+            trouble.setattr(log._file._store, "write", refuse)
+            for _ in range(2):
+                with pytest.raises(sqlite3.OperationalError):
+                    await log.writer.commit()
+                log.writer.on_fault("disk I/O error")
+        await log.writer.commit()
+        assert [event.values["count"] for event in log.reader.peek(Lane.URGENT, after, 10) or ()] == [1]
 
 
 async def test_without_max_age_what_nobody_fetched_waits_for_ever(tmp_path: Path) -> None:
