@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -10,13 +11,16 @@ from agent.events import Lane
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from agent.eventlog.settings import DropPolicy
 
 CHUNK: Final = 5_000
 """Rows in one DELETE, so that no transaction holds the writer up for long."""
+
+MOVED: Final = 250
+"""Rows held in memory while they move from one page to another; a row may have any size."""
 
 RESERVE: Final = 1024**2
 """Bytes kept empty inside a file that may not grow, for what is written next."""
@@ -28,14 +32,14 @@ REJECTED: Final = 10_000
 """Rejected events that are kept; the oldest go first."""
 
 _SHIFT: Final = """ifnull((
-    SELECT ifnull(this.correction, CASE WHEN this.is_set THEN 0 ELSE (
+    SELECT coalesce(this.correction, CASE WHEN this.is_set THEN 0 END, (
         SELECT next.offset - this.offset FROM clocks next
         WHERE next.first_seq > this.first_seq AND next.is_set ORDER BY next.first_seq LIMIT 1
-    ) END)
+    ), 1 << 60)
     FROM clocks this WHERE this.first_seq <= seq ORDER BY this.first_seq DESC LIMIT 1
 ), 0)"""
 """What is to be added to the time of an event to tell how old it is. Where its boot never knew the time, it is taken for one
-of the next boot that did: too young rather than too old."""
+of the next boot that did: too young rather than too old. While none is in the file that did, it is of the far future."""
 
 _SIGNS: Final = ((Lane.READINGS, ">"), (Lane.URGENT, "<"))
 
@@ -159,8 +163,8 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
             return _delete(db, [seq for (seq,) in rows], passed[lane])
     if policy == "thin":
         for start in dict.fromkeys((after, 0)):  # at the end of a pass, a new one begins
-            if seqs := _thinned(db, start):
-                return _delete(db, seqs, 0)
+            if (freed := _thin(db, start)).rows:
+                return freed
     order = "DESC" if policy == "newest" else "ASC"
     rows = (
         db.execute(
@@ -172,33 +176,54 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
     return _delete(db, sorted(seq for (seq,) in rows), 0)
 
 
-def _thinned(db: sqlite3.Connection, after: int) -> list[int]:
-    """Return every second reading of each device in a chunk, so that a slow one keeps as large a share as a fast one.
+def _thin(db: sqlite3.Connection, after: int) -> Freed:
+    """Delete every second reading of each device in a chunk, so that a slow one keeps as large a share as a fast one.
 
-    The first of each stays, or a device with one reading in each chunk would lose them all.
+    The first of each stays, or a device with one reading in each chunk would lose them all. What stays is written anew, or
+    each page would be left half empty and none would be free.
     """
-    rows = db.execute(
-        "SELECT seq FROM (SELECT seq, row_number() OVER (PARTITION BY stream ORDER BY seq) AS number FROM"
-        " (SELECT seq, stream FROM events WHERE stream > 0 AND seq > ? ORDER BY seq LIMIT ?))"
-        " WHERE number % 2 = 0 ORDER BY seq",
+    numbered = db.execute(
+        "SELECT seq, row_number() OVER (PARTITION BY stream ORDER BY seq) FROM"
+        " (SELECT seq, stream FROM events WHERE stream > 0 AND seq > ? ORDER BY seq LIMIT ?) ORDER BY seq",
         (after, CHUNK),
-    )
-    return [seq for (seq,) in rows]
+    ).fetchall()
+    gone = [seq for seq, number in numbered if number % 2 == 0]
+    if not gone:
+        return Freed(0)
+    left = [(seq,) for seq, number in numbered if number % 2 == 1]
+    with _transaction(db):
+        _delete_rows(db, gone)
+        for start in range(0, len(left), MOVED):
+            seqs = left[start : start + MOVED]
+            rows = [db.execute("SELECT * FROM events WHERE seq = ?", seq).fetchone() for seq in seqs]
+            _delete_rows(db, [seq for (seq,) in seqs])
+            db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", rows)
+    return Freed(len(gone), gone[0], gone[-1], len(gone))
 
 
 def _delete(db: sqlite3.Connection, seqs: list[int], passed: int) -> Freed:
     if not seqs:
         return Freed(0)
+    with _transaction(db):
+        _delete_rows(db, seqs)
+    lost = [seq for seq in seqs if seq > passed]
+    return Freed(len(seqs), lost[0], lost[-1], len(lost)) if lost else Freed(len(seqs))
+
+
+def _delete_rows(db: sqlite3.Connection, seqs: list[int]) -> None:
+    db.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in seqs])
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("BEGIN IMMEDIATE")
     try:
-        db.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in seqs])
+        yield
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
-    lost = [seq for seq in seqs if seq > passed]
-    return Freed(len(seqs), lost[0], lost[-1], len(lost)) if lost else Freed(len(seqs))
 
 
 def give_back(db: sqlite3.Connection, now: Usage) -> None:
