@@ -259,7 +259,8 @@ class Writer:
                 keep = [event for event in keep if event.lane is Lane.URGENT]
             unstorable: list[Event] = []
             try:
-                if keep or cursors_moved or taken.has_facts:
+                # Where it refused, nothing is written too: or it would be well again without having been asked.
+                if keep or cursors_moved or taken.has_facts or self.fault is not None:
                     self._committing_since = self._clock.monotonic()
                     at = memory.cursors.unsaved()  # those that stand still would cost a page
                     ahead = {key: tuple(stretches) for key, stretches in memory.cursors.ahead.items()}
@@ -278,7 +279,8 @@ class Writer:
                 self._note(refused, passed[Lane.READINGS], refusal)
             for event in unstorable:
                 memory.tails[event.lane].remove({event.seq})
-                self._losses.note(event.seq, event.seq, 1, f"{event.source} has said what cannot be kept")
+                said = f"{event.source!a} has said what cannot be kept"
+                self._losses.note(event.seq, event.seq, 1, said)
             memory.written = last
             self._last_commit = self._clock.monotonic()
             memory.tails.trim(memory.written, passed, GROUP)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from agent.clock import Clock
+
 DEFAULTS = eventlog.Settings()
 
 
@@ -23,7 +25,7 @@ async def opened(
     path: Path,
     consumers: Sequence[str] = ("a",),
     configured: eventlog.Settings = DEFAULTS,
-    clock: VirtualClock | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[EventLog]:
     log = EventLog(path, configured, clock or VirtualClock())
     await log.open(consumers, "1.0")
