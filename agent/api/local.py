@@ -35,6 +35,8 @@ REQUEST_LIMIT: Final = 64 * 1024
 PATIENCE: Final = 5.0
 """Seconds to wait for a request."""
 CHUNK: Final = 500
+SLOWEST: Final = 0.01
+"""Events a second of a replay, at least: it would last for ever."""
 TELL_EVERY: Final = 0.2
 """Seconds between lines of progress of a replay."""
 
@@ -129,8 +131,8 @@ class LocalApi:
         if courier is None:
             known = ", ".join(self._couriers) or "none"
             raise GatepostError(f"there is no forwarder {name!r}, expected one of: {known}")
-        after, upto = stretch[0], min(stretch[1], self._log.last)
-        limit = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+        after, upto = max(stretch[0], 0), min(stretch[1], self._log.last)
+        limit = max(float(rate), SLOWEST) if isinstance(rate, int | float) and rate > 0 else None
         replay = courier.start_replay(after, upto, limit)
         hung_up = asyncio.ensure_future(reader.read(1))
         try:
@@ -140,6 +142,7 @@ class LocalApi:
                     "landed": replay.landed,
                     "acknowledged": replay.acknowledged,
                     "upto": upto,
+                    "connected": courier.is_connected,
                     "done": done,
                 }
                 writer.write(msgspec.json.encode(told) + b"\n")

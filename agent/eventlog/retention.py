@@ -112,12 +112,36 @@ def delete_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]
 def undelivered_older(db: sqlite3.Connection, before: int, passed: Mapping[Lane, int]) -> Freed:
     """Delete a chunk of events from before a wall time that are not delivered everywhere."""
     rows = db.execute(
-        "SELECT seq FROM (SELECT seq, time FROM events WHERE seq > ?"  # noqa: S608 -- our own text
+        "SELECT seq, stream FROM (SELECT seq, time, stream FROM events WHERE seq > ?"  # noqa: S608 -- our own text
         " AND seq > CASE WHEN stream < 0 THEN ? ELSE ? END ORDER BY seq LIMIT ?)"
         f" WHERE time + {_SHIFT} < ?",
         (min(passed.values()), passed[Lane.URGENT], passed[Lane.READINGS], CHUNK, before),
     ).fetchall()
-    return _delete(db, [seq for (seq,) in rows], 0)
+    delivered = {lane: _out_of_turn(db, lane, passed[lane]) for lane in Lane}
+    lost = [
+        seq
+        for seq, stream in rows
+        if not any(
+            first <= seq <= last for first, last in delivered[Lane.URGENT if stream < 0 else Lane.READINGS]
+        )
+    ]
+    return _delete(db, [seq for seq, _ in rows], lost)
+
+
+def _out_of_turn(db: sqlite3.Connection, lane: Lane, passed: int) -> list[tuple[int, int]]:
+    """Return what every consumer has of a lane beyond a sequence number: live events that have overtaken a backlog."""
+    common: list[tuple[int, int]] | None = None
+    for consumer, seq in db.execute(
+        "SELECT consumer, seq FROM cursors WHERE lane = ?", (int(lane),)
+    ).fetchall():
+        ahead = "SELECT first, last FROM ahead WHERE consumer = ? AND lane = ? ORDER BY first"
+        has = [(0, seq), *db.execute(ahead, (consumer, int(lane))).fetchall()]
+        if common is None:
+            common = has
+        else:
+            pairs = [(max(one[0], other[0]), min(one[1], other[1])) for one in common for other in has]
+            common = sorted(pair for pair in pairs if pair[0] <= pair[1])
+    return [(max(first, passed + 1), last) for first, last in common or () if last > passed]
 
 
 def forget_rejected(db: sqlite3.Connection, before: int) -> None:
@@ -133,9 +157,7 @@ def forget_rejected(db: sqlite3.Connection, before: int) -> None:
 
 def forget_runs(db: sqlite3.Connection) -> None:
     """Forget runs, and what their clock was, of which no event is left; not the last one."""
-    oldest = db.execute(
-        "SELECT coalesce((SELECT min(seq) FROM events), (SELECT max(first_seq) FROM runs), 0)"
-    ).fetchone()[0]
+    oldest = db.execute("SELECT ifnull(min(seq), 0) FROM events").fetchone()[0]
     for table in ("runs", "clocks"):
         last = db.execute(
             f"SELECT max(first_seq) FROM {table} WHERE first_seq <= ?",  # noqa: S608 -- one of two names
@@ -159,8 +181,13 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
             f"SELECT seq FROM events WHERE stream {sign} 0 AND seq <= ? ORDER BY seq LIMIT ?",  # noqa: S608
             (passed[lane], CHUNK),
         ).fetchall()
+        for first, last in () if rows else _out_of_turn(db, lane, passed[lane]):
+            rows += db.execute(
+                f"SELECT seq FROM events WHERE stream {sign} 0 AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",  # noqa: S608
+                (first, last, CHUNK - len(rows)),
+            ).fetchall()
         if rows:
-            return _delete(db, [seq for (seq,) in rows], passed[lane])
+            return _delete(db, [seq for (seq,) in rows], [])
     if policy == "thin":
         for start in dict.fromkeys((after, 0)):  # at the end of a pass, a new one begins
             if (freed := _thin(db, start)).rows:
@@ -173,7 +200,8 @@ def make_room(db: sqlite3.Connection, policy: DropPolicy, passed: Mapping[Lane, 
         ).fetchall()
         or db.execute("SELECT seq FROM events ORDER BY seq LIMIT ?", (CHUNK,)).fetchall()
     )
-    return _delete(db, sorted(seq for (seq,) in rows), 0)
+    seqs = sorted(seq for (seq,) in rows)
+    return _delete(db, seqs, seqs)
 
 
 def _thin(db: sqlite3.Connection, after: int) -> Freed:
@@ -201,12 +229,11 @@ def _thin(db: sqlite3.Connection, after: int) -> Freed:
     return Freed(len(gone), gone[0], gone[-1], len(gone))
 
 
-def _delete(db: sqlite3.Connection, seqs: list[int], passed: int) -> Freed:
+def _delete(db: sqlite3.Connection, seqs: list[int], lost: list[int]) -> Freed:
     if not seqs:
         return Freed(0)
     with _transaction(db):
         _delete_rows(db, seqs)
-    lost = [seq for seq in seqs if seq > passed]
     return Freed(len(seqs), lost[0], lost[-1], len(lost)) if lost else Freed(len(seqs))
 
 

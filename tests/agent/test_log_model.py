@@ -164,6 +164,8 @@ class LogMachine(RuleBasedStateMachine):
         """Let time pass, and perhaps let go is too old or too much."""
         self.clock.now += seconds
         if is_looked_at and not self.log.has_fault:
+            if self.model.now.rejected.keys() - self.model.file.rejected.keys():
+                self.do(self.commit_while(set(), None))  # what the log itself does before it lets go
             self.retain()
 
     @rule(

@@ -477,17 +477,6 @@ async def test_a_kill_after_the_file_has_shrunk_is_not_taken_for_a_loss(tmp_path
         assert log.reader.last == events[-1].seq, "nothing is told"
 
 
-async def test_where_no_event_is_left_the_last_run_alone_is_remembered(tmp_path: Path) -> None:
-    path = tmp_path / "events.db"
-    for _ in range(3):
-        async with opened(path, eventlog.Settings(retain=Duration(0))) as log:
-            log.consumer("a").acknowledge(Lane.READINGS, 0, read(log, 1).seq)
-            await log.writer.commit()
-            await log.retain()
-            for table in ("runs", "clocks"):
-                assert await firsts(log, table) == [log.reader.first]
-
-
 async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_stay(tmp_path: Path) -> None:
     path, clock = tmp_path / "events.db", VirtualClock()
     last: list[Event] = []
@@ -503,3 +492,56 @@ async def test_runs_and_clocks_of_which_nothing_is_left_are_forgotten_and_ids_st
         assert found == last[-2:], "the older ones have gone, and these are of the runs that they were of"
         for table in ("runs", "clocks"):
             assert await firsts(log, table) == [last[-2].seq, last[-1].seq, log.reader.first]
+
+
+async def test_what_was_refused_a_moment_ago_stays_with_its_run(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    configured = eventlog.Settings(retain=Duration(0))
+    async with opened(path, configured=configured) as log:
+        event = read(log, 1)
+    async with opened(path, configured=configured) as log:
+        consumer = log.consumer("a")
+        consumer.reject(event, "too large")
+        consumer.acknowledge(Lane.READINGS, 0, event.seq)
+        await log.retain()
+        await log.writer.commit()
+    store = EventStore(path)
+    store.open_reader()
+    assert [(each.event.id, each.reason) for each in store.rejected()] == [(event.id, "too large")]
+    store.close()
+
+
+@pytest.mark.parametrize("when", ["running", "stopped"])
+async def test_a_clock_that_jumps_and_a_restart_in_the_same_boot_drop_nothing(
+    tmp_path: Path, when: str
+) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    configured = eventlog.Settings(max_age=Duration(30 * DAY))
+    async with opened(path, configured, clock) as log:
+        waiting = [read(log, number) for number in range(5)]
+        if when == "running":
+            clock.epoch += 3650 * DAY * 1_000_000
+            log.look_at_clock()
+    if when == "stopped":
+        clock.epoch += 3650 * DAY * 1_000_000
+    async with opened(path, configured, clock) as log:
+        await log.retain()
+        await log.writer.commit()
+        assert in_file(path)[:5] == waiting
+
+
+async def test_what_live_events_have_overtaken_goes_after_what_was_delivered(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    bound = eventlog.Settings(max_size=Size(256 * KB), min_free=Size(0))
+    async with opened(path, bound) as log:
+
+        def large() -> Event:
+            return log.append(EventType.READING, "air", {"text": "x" * 2500})
+
+        backlog = [large() for _ in range(20)]
+        live = [large() for _ in range(100)]
+        log.consumer("a").acknowledge(Lane.READINGS, live[0].seq - 1, live[-1].seq)
+        await log.writer.commit()
+        await log.retain()
+        assert in_file(path)[:20] == backlog
+        assert told(in_file(path)) == []

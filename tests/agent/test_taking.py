@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from support.logs import DEFAULTS, crash, in_file, kept, opened, read, undeliver
 from agent.clock import NO_EARLIER, VirtualClock
 from agent.eventlog import EventLog, EventStore, ForeignFile, LogInUse, NewerLog, opening
 from agent.eventlog.group import Group
+from agent.eventlog.identity import SKIPPED
 from agent.events import Event, EventType, Lane
 
 if TYPE_CHECKING:
@@ -110,9 +112,7 @@ async def test_a_file_whose_making_anew_was_interrupted_is_told_and_its_numbers_
         (told,) = await log.reader.fetch(Lane.URGENT, 0, 10)
         assert told.type == EventType.LOG_RECOVERED
         assert ".damaged-" in str(told.values["set_aside"])
-        assert told.seq >= events[-1].seq + opening.SKIPPED, (
-            "the damaged one may have had events beyond these"
-        )
+        assert told.seq >= events[-1].seq + SKIPPED, "the damaged one may have had events beyond these"
         assert not log.was_clean
 
 
@@ -391,3 +391,42 @@ async def test_a_table_that_is_gone_is_damage(tmp_path: Path) -> None:
         (told,) = await log.reader.fetch(Lane.URGENT, 0, 10)
         assert "no such table: cursors" in str(told.values["reason"])
         assert len(await log.reader.fetch(Lane.READINGS, 0, 10)) == 1
+
+
+@pytest.mark.parametrize("how", ["removed", "an older copy"])
+async def test_ids_do_not_come_again_after_a_file_that_was_removed_or_restored(
+    tmp_path: Path, how: str
+) -> None:
+    path, clock = tmp_path / "events.db", VirtualClock()
+    ids: list[str] = []
+    older = b""
+    for _ in range(3):
+        async with opened(path, clock=clock) as log:
+            ids += [read(log, number).id for number in range(3)]
+            clock.now += 60
+        if how == "removed":
+            path.unlink()
+        else:
+            older = older or path.read_bytes()
+            path.write_bytes(older)
+    assert len(set(ids)) == 9
+
+
+async def test_where_there_is_no_room_for_a_new_file_the_damaged_one_is_left_until_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.db"
+    async with opened(path) as log:
+        read(log, 1)
+    damaged = b"\0" * 4096 + path.read_bytes()[4096:]
+    path.write_bytes(damaged)
+    full = os.statvfs_result((4096, 4096, 1000, 1, 1, 10, 10, 10, 0, 255))
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "statvfs", lambda _: full)
+        with pytest.raises(OSError, match="making it anew needs"):
+            opening.take(path, NO_EARLIER, None)
+    assert path.read_bytes() == damaged
+    assert not list(tmp_path.glob("*.salvag*"))
+    async with opened(path) as log:
+        kinds = [event.type for event in await log.reader.history(0, 10)]
+        assert EventType.LOG_RECOVERED in kinds
