@@ -16,7 +16,7 @@ test: $(BIN)/.tests ## run the tests
 	$(BIN)/pytest $(ARGS)
 
 faults: $(BIN)/.tests ## break things for half an hour; GATEPOST_FAULTS_SEED=N repeats the chances of a run
-	GATEPOST_FAULTS=long $(BIN)/pytest tests/faults $(ARGS)
+	GATEPOST_FAULTS=long $(BIN)/pytest tests/faults tests/agent/test_log_model.py $(ARGS)
 
 check: $(BIN)/.tests ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -140,6 +140,13 @@ class App:
                 "simulated": int(self.simulated),
             }  # fmt: skip
             self.log.append(EventType.AGENT_STARTED, "agent", facts)
+            if not self.log.was_clean:
+                logger.warning("the last run did not end by itself: a power cut, a kill, or a crash")
+            if self.simulated and self._config.forward:
+                names = ", ".join(self._config.forward)
+                logger.warning(
+                    "what is simulated goes where the configuration says (%s), as if it were real", names
+                )
             services: list[_Start] = [self.log.keep, self._rulebook.keep_time, api.serve, _feed_watchdog]
             if self._config.broker is not None:
                 services.append(self._embedded_broker)

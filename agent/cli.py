@@ -169,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="gatepost",
         description="An edge gateway agent: sensors to a durable log, local rules and MQTT.",
         epilog="Start here: gatepost init, then gatepost run --simulate gatepost.yaml",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"gatepost {app.version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -177,7 +178,11 @@ def _parser() -> argparse.ArgumentParser:
         name: str, call: Callable[[argparse.Namespace], int], said: str, example: str
     ) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=said, description=f"{said[0].upper()}{said[1:]}.", epilog=f"Example: {example}"
+            name,
+            help=said,
+            description=f"{said[0].upper()}{said[1:]}.",
+            epilog=f"Example: {example}",
+            allow_abbrev=False,  # --simulat must not run the real devices
         )
         command.set_defaults(call=call)
         return command

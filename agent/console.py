@@ -164,18 +164,21 @@ class Progress:
         self._began = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._tenth = 0
+        self._is_held_up = False
 
-    def show(self, at: int, count: int) -> None:
-        """Show that it has come to `at`, with `count` things done."""
+    def show(self, at: int, count: int, *, is_held_up: bool = False) -> None:
+        """Show that it has come to `at`, with `count` things done; or that it waits for a connection."""
         share = (at - self._begin) / max(1, self._end - self._begin)
         rate = count / max(0.001, time.monotonic() - self._began)
-        said = f"{self._title}: {share:4.0%}  {count} events, {rate:.0f}/s"
+        how = "waiting for a connection" if is_held_up else f"{rate:.0f}/s"
+        said = f"{self._title}: {share:4.0%}  {count} events, {how}"
         if self._is_terminal:
             bar = "#" * round(share * self.WIDTH)
-            sys.stderr.write(f"\r[{bar:<{self.WIDTH}}] {said} ")
-        elif int(share * 10) > self._tenth:
+            sys.stderr.write(f"\r[{bar:<{self.WIDTH}}] {said}\x1b[K")
+        elif int(share * 10) > self._tenth or is_held_up is not self._is_held_up:
             self._tenth = int(share * 10)
             sys.stderr.write(said + "\n")
+        self._is_held_up = is_held_up
         sys.stderr.flush()
 
     def end(self) -> None:
@@ -257,11 +260,13 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
 
 
 def _part(part: Mapping[str, Any]) -> str:
-    if "reason" in part:
-        return f"for {_lasted(part['for'])}: {part['reason']}"
+    why = f"for {_lasted(part['for'])}: {part['reason']}" if "reason" in part else ""
     if "delivered" in part:
         rejected = f", {part['rejected']} rejected" if part["rejected"] else ""
-        return f"{part['delivered']} delivered, {part['waiting']} waiting{rejected}"
+        counts = f"{part['delivered']} delivered, {part['waiting']} waiting{rejected}"
+        return f"{counts}; {why}" if why else counts
+    if why:
+        return why
     latest = "  ".join(
         f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
     )

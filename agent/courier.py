@@ -62,6 +62,7 @@ class Courier:
         delivered: Events acknowledged since the start.
         rejected: Events that the far side refused for good since the start.
         replay: What is sent once more at present; None where nothing is.
+        is_connected: Whether there is a connection at present.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Courier:
         self.delivered = 0
         self.rejected = 0
         self.replay: Replay | None = None
+        self.is_connected = False
         self._forwarder = forwarder
         self._consumer = consumer
         self._log = consumer.reader
@@ -105,6 +107,7 @@ class Courier:
         try:
             await self._forwarder.connect(self._state())
             part.up()
+            self.is_connected = True
             self._lay_out()
             stop_listening = self._log.listen(self._call)
             self._call()
@@ -117,6 +120,7 @@ class Courier:
                 lost = group.exceptions[0]
             finally:
                 self._lost_at = time.monotonic()
+                self.is_connected = False
                 stop_listening()
                 if self._later is not None:
                     self._later.cancel()
@@ -370,12 +374,13 @@ class Courier:
 
     def _set_aside(self, leg: Leg, batch: Sequence[Event], error: Rejected) -> None:
         """Count and keep what the far side refuses for good, and go on."""
-        refused = [event for event in batch if event.seq in error.seqs]
+        refused = [event for event in batch if event.seq in error.reasons]
         self.rejected += len(refused)
         if leg.lane is not None:
             self.delivered -= len(refused)
             for event in refused:
-                self._consumer.reject(event, error.reason)
+                self._consumer.reject(event, error.reasons[event.seq])
         elif self.replay is not None and self.replay.leg is leg:
             self.replay.acknowledged -= len(refused)
-        self._complaints.refused(refused[0], error.reason, self.rejected)
+        for event in refused:
+            self._complaints.refused(event, error.reasons[event.seq], self.rejected)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class GatepostError(Exception):
@@ -76,11 +76,9 @@ class Rejected(GatepostError):  # noqa: N818
     """The far side refuses some events of a batch for good; the others of that batch were acknowledged.
 
     Attributes:
-        reason: The far side's reason.
-        seqs: The sequence numbers of the refused events.
+        reasons: By the sequence number of each refused event, the far side's reason.
     """
 
-    def __init__(self, reason: str, seqs: Sequence[int]) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.seqs = tuple(seqs)
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(dict.fromkeys(reasons.values())))
+        self.reasons = reasons

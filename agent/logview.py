@@ -73,9 +73,18 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
     encoding = plain_json.Encoding(plain_json.Settings(), Gateway(gateway, "", 0))
     paint = console.Style(sys.stdout)
     units = store.units()
-    for event, consumer, time, reason in store.rejected():
-        if options.type not in (None, event.type) or event.time < (options.since or 0):
-            continue
+    if options.follow:
+        raise GatepostError("--rejected lists what there is; leave out --follow")
+    wanted = [
+        each
+        for each in store.rejected()
+        if options.type in (None, each.event.type)
+        and each.event.time >= (options.since or 0)
+        and each.event.seq >= (options.start or 0)
+    ]
+    if options.since is None and options.start is None:
+        wanted = wanted[-options.last :]
+    for event, consumer, time, reason in wanted:
         if options.json:
             said = json.loads(encoding.encode(event).payload)
             said |= {"rejected": {"forwarder": consumer, "time": iso(time), "reason": reason}}
@@ -143,14 +152,14 @@ def replay(options: argparse.Namespace) -> int:
         with client.ask(socket_of(log), request) as answer:
             if answer is None:
                 raise GatepostError(
-                    f"no agent runs on {log}; start it with: {program()} run {options.config}"
+                    f"no agent runs on {log}; start it with: {program()} run {'--simulate ' if options.simulate else ''}{options.config}"
                 )
             for line in answer:
                 told = json.loads(line)
                 if "error" in told:
                     raise GatepostError(told["error"])
                 said = told
-                bar.show(said["landed"], said["acknowledged"])
+                bar.show(said["landed"], said["acknowledged"], is_held_up=not said["connected"])
     finally:
         bar.end()
         if said["acknowledged"] and not said["done"]:

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from support.chances import LONG, REPEAT
 from support.sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+settings.register_profile("gatepost", deadline=None)  # no test asserts a speed
+settings.load_profile("gatepost")
 
 
 def pytest_configure() -> None:

@@ -39,6 +39,8 @@ PATIENCE: Final = 5.0
 CHUNK: Final = 500
 COMMENT: Final = 500
 """Characters of a comment that are kept."""
+SLOWEST: Final = 0.01
+"""Events a second of a replay, at least: it would last for ever."""
 TELL_EVERY: Final = 0.2
 """Seconds between lines of progress of a replay."""
 
@@ -153,8 +155,8 @@ class LocalApi:
         if courier is None:
             known = ", ".join(self._couriers) or "none"
             raise GatepostError(f"there is no forwarder {name!r}, expected one of: {known}")
-        after, upto = stretch[0], min(stretch[1], self._log.last)
-        limit = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+        after, upto = max(stretch[0], 0), min(stretch[1], self._log.last)
+        limit = max(float(rate), SLOWEST) if isinstance(rate, int | float) and rate > 0 else None
         replay = courier.start_replay(after, upto, limit)
         hung_up = asyncio.ensure_future(reader.read(1))
         try:
@@ -164,6 +166,7 @@ class LocalApi:
                     "landed": replay.landed,
                     "acknowledged": replay.acknowledged,
                     "upto": upto,
+                    "connected": courier.is_connected,
                     "done": done,
                 }
                 writer.write(msgspec.json.encode(told) + b"\n")

@@ -91,9 +91,12 @@ class Clocks:
         """Return the stretches of a run that is the last one, by its first sequence number."""
         return [each for each in self._stretches if each.first_seq >= first_seq]
 
-    def knows(self, boot: str) -> bool:
-        """Whether there is nothing before this boot, or something of it."""
-        return not self._stretches or any(each.boot == boot for each in self._stretches)
+    def is_steady(self, boot: str, offset: int) -> bool:
+        """Whether the wall clock has stood where it stands for all that is known of this boot, or nothing is known at all."""
+        of_boot = [each for each in self._stretches if each.boot == boot]
+        if not of_boot:
+            return not self._stretches
+        return all(-JUMP <= offset - each.offset <= JUMP for each in of_boot)
 
     def has_jumped(self, offset: int) -> bool:
         """Whether the wall clock is elsewhere than it was last seen."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.clock import Clock
-    from agent.eventlog.opening import Kept, Numbers
+    from agent.eventlog.identity import Numbers
+    from agent.eventlog.opening import Kept
     from agent.eventlog.settings import Settings
     from agent.events import Quality, Value
 
@@ -91,8 +92,9 @@ class EventLog:
         """Begin a run, on what is known from earlier ones."""
         memory = self._memory
         memory.begin(numbers, kept)
-        if not memory.clocks.knows(self._clock.boot()):
-            self._retaining.on_jump()  # an RTC may be years off until the network has told the time
+        if not memory.clocks.is_steady(self._clock.boot(), self._clock.offset()):
+            # It has jumped, in an earlier run or between the two; and an RTC may be years off until the network tells the time.
+            self._retaining.on_jump()
         self.was_clean = kept.was_clean
         is_set = self._clock.is_set()
         memory.pending.clocks = memory.clocks.begin(
@@ -230,6 +232,8 @@ class EventLog:
         """Delete what every consumer has and is older than `retain`, and what must go where it is too full."""
         self.look_at_clock()
         try:
+            if self._memory.pending.rejections:  # or what they are about would go, and its run with it
+                await self.writer.commit()
             await self._retaining.retain()
         except Refused as error:
             self.writer.on_fault(str(error))

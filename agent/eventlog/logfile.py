@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from agent.eventlog.clocks import Clocks
     from agent.eventlog.group import Group
+    from agent.eventlog.identity import Numbers
     from agent.events import Event, Lane
 
 BAD_READS: Final = 3
@@ -89,7 +90,7 @@ class LogFile:
     async def begin(
         self,
         opened: opening.Opened,
-        numbers: opening.Numbers,
+        numbers: Numbers,
         version: str,
         now: int,
         consumers: Collection[str],
@@ -110,7 +111,7 @@ class LogFile:
         self.use(opened.kept.clocks)
         self._taken = None
 
-    async def look(self, patience: float) -> tuple[opening.Numbers, opening.Kept] | None:
+    async def look(self, patience: float) -> tuple[Numbers, opening.Kept] | None:
         """Open a file that cannot be written for reading: see `opening.look`."""
         try:
             async with asyncio.timeout(patience):

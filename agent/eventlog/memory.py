@@ -13,7 +13,8 @@ from agent.eventlog.tail import Tails
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.eventlog.opening import Kept, Numbers
+    from agent.eventlog.identity import Numbers
+    from agent.eventlog.opening import Kept
     from agent.eventlog.settings import Settings
     from agent.events import Event, Lane, Value
 

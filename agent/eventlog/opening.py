@@ -7,17 +7,17 @@ its place. So a power cut in the midst of it costs nothing: the next start begin
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-import random
 import sqlite3
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from agent.clock import NO_EARLIER
 from agent.errors import GatepostError
+from agent.eventlog.identity import SKIPPED, Numbers, jump, next_run, unknown
 from agent.eventlog.salvage import Salvage, salvage
 from agent.eventlog.store import EventStore
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 SET_ASIDE: Final = 3
 """Damaged files that are kept: a card that damages them again and again must not fill up with them."""
 
-SKIPPED: Final = 10**8
-"""Sequence numbers left out after a damaged file, for what could not be read of it: no id may come again."""
-
 CONFLICT: Final = "it has the numbers of this run"
 """What is wrong with a file that is found late by a run which began without it, and while the clock was not set."""
 
@@ -50,18 +47,6 @@ _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlit
 
 class LogInUse(GatepostError):  # noqa: N818
     """Another program writes to this log."""
-
-
-class Numbers(NamedTuple):
-    """What makes the ids of a run unique.
-
-    Attributes:
-        run: The run's number.
-        first_seq: Its first sequence number.
-    """
-
-    run: int
-    first_seq: int
 
 
 class Kept(NamedTuple):
@@ -89,7 +74,7 @@ class Recovery(NamedTuple):
         reason: What was wrong with it.
         set_aside: Where it is now; None where nothing was left of it.
         salvaged: Events that were read from it, repeats among them.
-        unreadable: Pages of it that could not be read.
+        unreadable: Pages of it that could not be read, or were no longer there.
     """
 
     reason: str
@@ -98,6 +83,8 @@ class Recovery(NamedTuple):
     unreadable: int = 0
 
     def __str__(self) -> str:
+        if self.reason == LOST_WAL:
+            return f"{self.reason}; the file itself is used as it is"
         old = (
             f"the old one is {self.set_aside}"
             if self.set_aside is not None
@@ -123,6 +110,7 @@ class Opened(NamedTuple):
         numbers: Of the run that is next.
         kept: From earlier runs.
         recovery: Whether it had to be made anew.
+        last_run: The number of the run before, 0 where there is none.
     """
 
     store: EventStore
@@ -130,6 +118,7 @@ class Opened(NamedTuple):
     numbers: Numbers
     kept: Kept
     recovery: Recovery | None
+    last_run: int = 0
 
 
 def is_damage(error: Exception) -> bool:
@@ -174,7 +163,7 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
                     return _anew(store, held, Recovery(LOST_WAL), now, are_runs_known=run > 0)
                 if finished is not None:
                     return _anew(store, held, finished, now, are_runs_known=run > 0)
-                return Opened(store, held, Numbers(run + 1, newest + 1), kept, None)
+                return Opened(store, held, Numbers(next_run(run, now), newest + 1), kept, None, run)
             except (sqlite3.DatabaseError, *Senseless) as error:
                 if not is_damage(error):
                     raise
@@ -196,7 +185,7 @@ def _anew(
     """Return a file of which something is missing, with numbers that what is missing cannot have had."""
     run, newest, _ = store.newest()
     skipped = newest + SKIPPED
-    numbers = Numbers(run + 1, skipped) if are_runs_known else unknown(max(now, skipped))
+    numbers = Numbers(next_run(run, now), skipped) if are_runs_known else unknown(max(now, skipped))
     return Opened(store, held, numbers, _kept(store)._replace(was_clean=False), recovery)
 
 
@@ -221,23 +210,11 @@ def look(path: Path) -> tuple[Numbers, Kept] | None:
     try:
         store.open_reader()
         run, newest, _ = store.newest()
-        return Numbers(_jump(run), newest + 1), _kept(store)
+        return Numbers(jump(run), newest + 1), _kept(store)
     except (sqlite3.Error, OSError, GatepostError, *Senseless):
         return None
     finally:
         store.close()
-
-
-def unknown(first_seq: int) -> Numbers:
-    """Return numbers that no earlier run has had, where those are not known.
-
-    The run's is by chance, and the first sequence number usually the time in microseconds, which no counter reaches.
-    """
-    return Numbers(_jump(0), max(first_seq, NO_EARLIER))
-
-
-def _jump(run: int) -> int:
-    return run + random.randrange(10**6, 10**9)  # noqa: S311 -- a counter never gets there
 
 
 def _open(path: Path) -> EventStore:
@@ -294,6 +271,7 @@ def _replace(path: Path, reason: str, now: int) -> tuple[Recovery, bool]:
     """Make a new file of what can be read of a damaged one, and set that aside; also return whether its runs are known."""
     making, made = _beside(path)
     _remove(making)
+    _look_for_room(path)
     found = salvage(path)
     store = _open(making)
     try:
@@ -306,8 +284,22 @@ def _replace(path: Path, reason: str, now: int) -> tuple[Recovery, bool]:
     os.replace(making, made)  # noqa: PTH105 -- atomic
     finished = _finish(path, now)
     aside = finished.set_aside if finished is not None else None
-    unreadable = found.senseless_pages + found.blank_pages
+    unreadable = found.senseless_pages + found.blank_pages + found.missing_pages
     return Recovery(reason, aside, salvaged, unreadable), found.highest_run > 0
+
+
+def _look_for_room(path: Path) -> None:
+    """Refuse to begin what the disk has no room for: to try it each second would wear it out.
+
+    Raises:
+        OSError: There is less than the old file takes.
+    """
+    needed = sum(file.stat().st_size for file in _with_siblings(path) if file.exists())
+    disk = os.statvfs(path.parent)
+    if disk.f_bavail * disk.f_frsize < needed:
+        raise OSError(
+            errno.ENOSPC, f"it is damaged, and making it anew needs {needed / 1e6:.1f} MB of free disk"
+        )
 
 
 def _fill(store: EventStore, found: Salvage) -> int:

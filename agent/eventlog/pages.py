@@ -52,6 +52,10 @@ def records(path: Path) -> Iterator[Record]:
         yield from rows
 
 
+PAGES_MAX: Final = 2**24
+"""More pages than any log has; a header that tells of more is damaged itself."""
+
+
 class PageReader:
     """One database file and its -wal; neither need be there.
 
@@ -61,12 +65,13 @@ class PageReader:
         blank: Pages of zeros among them: freed by an SQLite that wipes them, or lost.
         senseless: Pages that are no page of a database, or could not be read.
         cells: Cells that made no sense, on pages that did.
+        missing: Pages that the header speaks of and that are not there: the file was cut.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.page_size = 0
-        self.read = self.blank = self.senseless = self.cells = 0
+        self.read = self.blank = self.senseless = self.cells = self.missing = 0
 
     def pages(self) -> Iterator[list[Record]]:
         """Yield the rows of each page that has any, the surest last; may be called again.
@@ -82,6 +87,7 @@ class PageReader:
             main = self._open(files, self._path)
             log = self._open(files, self._path.with_name(self._path.name + "-wal"))
             self.page_size = size = self.page_size or _page_size(main, log)
+            self.missing = max(0, _told_pages(main) - -(-main.size // size))
             wal = _Wal(log, size)
             decoder = Decoder(size)
 
@@ -162,6 +168,15 @@ class _File:
                 for start in range(0, expected, size):
                     yield self.bytes_at(offset + start, size)
             offset += expected
+
+
+def _told_pages(main: _File) -> int:
+    """Return how many pages the header says that there are; 0 where it says nothing that can be true (SQLite, Database File Format, 1.3.8)."""
+    header = main.bytes_at(0, 100)
+    if not header.startswith(b"SQLite format 3\0") or header[24:28] != header[92:96]:
+        return 0
+    told = int.from_bytes(header[28:32], "big")
+    return told if told <= PAGES_MAX else 0
 
 
 def _page_size(main: _File, log: _File) -> int:

@@ -240,6 +240,7 @@ class Salvage:
         highest_run: The highest number of a run that was found; 0 where there is none.
         pages: Pages read, those of the -wal included.
         blank_pages: Pages of zeros among them: freed by an SQLite that wipes them, or lost.
+        missing_pages: Pages that the file once had, and that are not there: it was cut.
         senseless_pages: Pages that are no page of a database, or could not be read.
         senseless_cells: Rows that could not be read, on pages that could.
     """
@@ -253,7 +254,7 @@ class Salvage:
         self.lost = 0
         self.highest_seq = 0
         self.highest_run = 0
-        self.pages = self.blank_pages = self.senseless_pages = self.senseless_cells = 0
+        self.pages = self.blank_pages = self.missing_pages = self.senseless_pages = self.senseless_cells = 0
 
     def find(self) -> None:
         """Read the file a first time, for all but the events.
@@ -285,7 +286,7 @@ class Salvage:
         reached += [row[3] for row in self.rows["ahead"]]
         self.highest_seq = max([self.highest_seq, *reached])
         self.highest_run = max((row[0] for row in self.rows["runs"]), default=0)
-        self.pages, self.blank_pages = reader.read, reader.blank
+        self.pages, self.blank_pages, self.missing_pages = reader.read, reader.blank, reader.missing
         self.senseless_pages, self.senseless_cells = reader.senseless, reader.cells
 
     def events(self) -> Iterator[list[Row]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TELL_EVERY: Final = 60.0
+TELL_EVERY: Final = 10.0
 """Seconds between reports of what had to go for one reason."""
 
 
@@ -52,7 +52,7 @@ class Gap(NamedTuple):
 
 
 class Losses:
-    """Gathers gaps, so that the log is not filled with reports: the first at once, then once a minute and reason.
+    """Gathers gaps, so that the log is not filled with reports: the first at once, then every ten seconds and reason.
 
     Attributes:
         dropped: Undelivered events that had to go since the start, as far as that was told.

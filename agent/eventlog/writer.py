@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 from agent.eventlog import opening, retention, shedding
 from agent.eventlog.clocks import Clocks
 from agent.eventlog.group import Group
+from agent.eventlog.identity import Numbers, unknown
 from agent.eventlog.logfile import Refused
 from agent.eventlog.store import REMOVED
 from agent.events import EventType, Lane
@@ -120,13 +121,13 @@ class Writer:
         logger.error("the event log %s cannot be used (%s); going on in memory", self._file.path, fault)
         return None
 
-    async def look(self) -> tuple[opening.Numbers, opening.Kept]:
+    async def look(self) -> tuple[Numbers, opening.Kept]:
         """Return what a run can begin with that could not take the file."""
         known = await self._file.look(STALLED)
         self._is_blind = known is None
         if known is None:
             nothing = opening.Kept(False, {}, {}, {}, Clocks())
-            known = (opening.unknown(self._clock.wall()), nothing)
+            known = (unknown(self._clock.wall()), nothing)
         return known
 
     async def _take_again(self) -> None:
@@ -137,18 +138,18 @@ class Writer:
         """
         memory = self._memory
         opened = await self._file.take(self._clock.wall(), STALLED)
-        is_ours = opened.recovery is not None or opened.numbers.run == memory.run + 1
+        is_ours = opened.recovery is not None or opened.last_run == memory.run
         is_new = opened.recovery is not None and opened.recovery.reason == opening.CONFLICT
         if (self._is_blind or not is_ours) and not is_new and opened.numbers.first_seq > memory.first:
             self._file.damage = opening.CONFLICT
             raise sqlite3.DatabaseError(opening.CONFLICT)
-        await self._begin(opened, opening.Numbers(memory.run, memory.first))
+        await self._begin(opened, Numbers(memory.run, memory.first))
         self._file.use(memory.clocks)
         if not is_ours and memory.written >= memory.first:
             opened = opened._replace(recovery=opening.Recovery(REMOVED))
         self.adopt(opened)
 
-    async def _begin(self, opened: opening.Opened, numbers: opening.Numbers) -> None:
+    async def _begin(self, opened: opening.Opened, numbers: Numbers) -> None:
         consumers = self._memory.consumers
         await self._file.begin(opened, numbers, self._version, self._clock.wall(), consumers)
 
@@ -164,7 +165,7 @@ class Writer:
             memory.pending.events = memory.tails.merged(0, memory.last, memory.last)
             memory.pending.states = {**memory.states}
             memory.pending.clocks = memory.clocks.of_run(memory.first)
-            logger.error("the event log %s is made anew: %s", self._file.path, opened.recovery)
+            logger.error("the event log %s was damaged: %s", self._file.path, opened.recovery)
             self._append(EventType.LOG_RECOVERED, "agent", opened.recovery.facts)
 
     async def end(self) -> None:
@@ -259,7 +260,8 @@ class Writer:
                 keep = [event for event in keep if event.lane is Lane.URGENT]
             unstorable: list[Event] = []
             try:
-                if keep or cursors_moved or taken.has_facts:
+                # Where it refused, nothing is written too: or it would be well again without having been asked.
+                if keep or cursors_moved or taken.has_facts or self.fault is not None:
                     self._committing_since = self._clock.monotonic()
                     at = memory.cursors.unsaved()  # those that stand still would cost a page
                     ahead = {key: tuple(stretches) for key, stretches in memory.cursors.ahead.items()}
@@ -278,7 +280,8 @@ class Writer:
                 self._note(refused, passed[Lane.READINGS], refusal)
             for event in unstorable:
                 memory.tails[event.lane].remove({event.seq})
-                self._losses.note(event.seq, event.seq, 1, f"{event.source} has said what cannot be kept")
+                said = f"{event.source!a} has said what cannot be kept"
+                self._losses.note(event.seq, event.seq, 1, said)
             memory.written = last
             self._last_commit = self._clock.monotonic()
             memory.tails.trim(memory.written, passed, GROUP)

@@ -45,18 +45,16 @@ class PackedProperties(Properties):
 class Batch:
     """A batch of which some messages are not acknowledged yet."""
 
-    __slots__ = ("done", "missing", "reason", "refused")
+    __slots__ = ("done", "missing", "refused")
 
     def __init__(self, done: asyncio.Future[None]) -> None:
         self.done = done
         self.missing = 0
-        self.refused: list[int] = []
-        self.reason = ""
+        self.refused: dict[int, str] = {}  # by sequence number: why
 
     def refuse(self, seqs: tuple[int, ...], reason: str) -> None:
         """Note that the broker will never take some events, or parts of them."""
-        self.refused += [seq for seq in seqs if seq not in self.refused]
-        self.reason = reason
+        self.refused |= dict.fromkeys(seqs, reason)
 
     def lose(self, reason: str) -> None:
         """Note that the connection went before all was settled."""
@@ -67,7 +65,7 @@ class Batch:
         """Tell the courier, where nothing is missing any more."""
         if self.missing == 0 and not self.done.done():
             if self.refused:
-                self.done.set_exception(Rejected(self.reason, self.refused))
+                self.done.set_exception(Rejected(self.refused))
             else:
                 self.done.set_result(None)
 

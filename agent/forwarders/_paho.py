@@ -201,10 +201,13 @@ class Connection:
             self._client.loop_write()
         if self._misc is not None:
             self._misc.cancel()
+        self._close()
+        self._lose("closed")
+
+    def _close(self) -> None:
         if (sock := self._client.socket()) is not None:
             self._forget(sock)
             sock.close()
-        self._lose("closed")
 
     def _lose(self, reason: str) -> None:
         if not self.lost.done():
@@ -213,10 +216,14 @@ class Connection:
     # --- driving paho ---------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._client.loop_read()
-        # What TLS has already decrypted wakes no selector.
-        while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
+        try:
             self._client.loop_read()
+            # What TLS has already decrypted wakes no selector.
+            while isinstance(sock := self._client.socket(), ssl.SSLSocket) and sock.pending():
+                self._client.loop_read()
+        except Exception as error:  # noqa: BLE001 -- what a broker sends that is no MQTT; the socket would stay readable
+            self._lose(f"it sends what makes no sense: {type(error).__name__}: {error}")
+            self._close()
 
     def _write(self) -> None:
         client = self._client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from agent import contracts
 from agent.events import ALARMS, Delivery, Event, EventType
 
@@ -81,3 +83,17 @@ class TopicBook:
 
     def _made(self, template: str, kind: str, source: str, channel: str = "", *_: str) -> str:
         return template.format(gateway=self._gateway, source=source, channel=channel, type=kind)
+
+
+def split(event: Event) -> list[Event]:
+    """Return an event for each channel of a reading, any other as it is."""
+    if event.type != EventType.READING:
+        return [event]
+    return [
+        msgspec.structs.replace(
+            event,
+            values={channel: value},
+            quality={channel: event.quality[channel]} if event.quality and channel in event.quality else None,
+        )
+        for channel, value in event.values.items()
+    ]

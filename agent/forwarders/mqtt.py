@@ -35,7 +35,7 @@ from agent.events import ALARMS, Delivery, Event, EventType
 from agent.forwarders._flights import Batch, PackedProperties, Sent
 from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._tls import Shown, Tls
-from agent.forwarders._topics import TopicBook, Topics
+from agent.forwarders._topics import TopicBook, Topics, split
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
@@ -104,6 +104,10 @@ class Settings(contracts.Settings, frozen=True):
     def __post_init__(self) -> None:
         if self.password is not None and self.username is None:
             raise ValueError("a password expects a username")
+        if "/" in self.host or any(map(str.isspace, self.host)):
+            raise ValueError(
+                f"host expects a name or an address alone, such as broker.local, not {self.host!r}"
+            )
         if not 5 <= self.keepalive <= 65535:
             raise ValueError(f"keepalive expects 5s to 18h, not {self.keepalive}")
 
@@ -165,7 +169,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             try:
                 await self.send(state[start : start + self.window])
             except Rejected as error:
-                logger.warning("%s refuses what a device is: %s", self._where, error)
+                logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
 
     async def _connect(self) -> None:
         if self._connection is not None:
@@ -218,7 +222,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         now = Clock().wall() if self.settings.expire is not None else 0
         events: Iterable[Event] = batch
         if self.settings.split:
-            events = [part for event in batch for part in _split(event)]
+            events = [part for event in batch for part in split(event)]
         if joined:
             self._send_joined(flight, events, delivery, now)
         else:
@@ -283,11 +287,14 @@ class Forwarder(contracts.Forwarder[Settings]):
             packed = properties.packed if properties is not None else b""
             size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)
             if size > self._largest:
-                flight.refuse(seqs, f"{size} bytes are more than the {self._largest} that the broker takes")
+                limit = (
+                    "max_packet allows" if self._largest == self.settings.max_packet else "the broker takes"
+                )
+                flight.refuse(seqs, f"{size} bytes are more than the {self._largest:d} that {limit}")
                 return
         if topic in self._denied:
             if asyncio.get_running_loop().time() < self._denied[topic]:
-                flight.refuse(seqs, f"the broker does not let us publish to {topic}")
+                flight.refuse(seqs, _denied(topic))
                 return
             del self._denied[topic]
         if self._connection is not None:
@@ -336,8 +343,10 @@ class Forwarder(contracts.Forwarder[Settings]):
 
     def _on_settled(self, sent: Sent, reason: ReasonCode) -> None:
         if reason.is_failure:
-            sent.flight.refuse(sent.seqs, f"the broker says to {sent.topic}: {str(reason).lower()}")
-            if reason.value == NOT_AUTHORIZED:
+            is_denied = reason.value == NOT_AUTHORIZED
+            said = f"the broker says to {sent.topic}: {str(reason).lower()}"
+            sent.flight.refuse(sent.seqs, _denied(sent.topic) if is_denied else said)
+            if is_denied:
                 self._denied[sent.topic] = asyncio.get_running_loop().time() + DENIED_FOR
         sent.flight.missing -= 1
         sent.flight.settle()
@@ -371,18 +380,8 @@ def _give_up(connection: Connection, lost: asyncio.Future[str]) -> None:
         sent.flight.lose(lost.result())
 
 
+def _denied(topic: str) -> str:
+    return f"the broker does not let us publish to {topic} (not authorized)"
+
+
 _RETAINED: Final = ALARMS | {EventType.DEVICE_ABOUT}
-
-
-def _split(event: Event) -> list[Event]:
-    """Return an event for each channel of a reading, any other as it is."""
-    if event.type != EventType.READING:
-        return [event]
-    return [
-        msgspec.structs.replace(
-            event,
-            values={channel: value},
-            quality={channel: event.quality[channel]} if event.quality and channel in event.quality else None,
-        )
-        for channel, value in event.values.items()
-    ]

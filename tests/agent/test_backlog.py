@@ -19,6 +19,8 @@ from agent.errors import Disconnected, GatepostError
 from agent.eventlog import EventLog, EventStore
 from agent.eventlog.writer import GROUP
 from agent.events import Delivery, Event, EventType, Lane
+from agent.quantities import Duration
+from agent.supervisor import Health
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,12 +28,19 @@ if TYPE_CHECKING:
 
 LIVE_FIRST = Settings(backlog="live_first")
 IN_ORDER = Settings()
+DEFAULTS = eventlog.Settings()
+WRITTEN_FIRST = eventlog.Settings(commit=Duration(0))
 
 
 @asynccontextmanager
-async def opened(path: Path, settings: Settings = IN_ORDER, window: int = 100) -> AsyncIterator[Bench]:
+async def opened(
+    path: Path,
+    settings: Settings = IN_ORDER,
+    window: int = 100,
+    configured: eventlog.Settings = DEFAULTS,
+) -> AsyncIterator[Bench]:
     """Begin a run, with a new far side."""
-    log = EventLog(path / "events.db", eventlog.Settings(), VirtualClock())
+    log = EventLog(path / "events.db", configured, VirtualClock())
     await log.open(["site"], "1.0")
     try:
         yield Bench(log, FarSide(window), settings)
@@ -106,6 +115,44 @@ async def test_what_happens_in_a_short_gap_is_live_and_in_a_long_one_historical(
             await delivered(it, 21)
         assert sorted(sent_as(it, Delivery.HISTORICAL), key=lambda event: event.seq) == long
         assert sent_as(it, Delivery.LIVE)[-5:] == new
+
+
+async def test_what_is_not_written_yet_when_a_connection_is_made_is_delivered_when_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier_module, "GRACE", 0.0)
+    async with opened(tmp_path, configured=WRITTEN_FIRST) as it:
+        events = [*it.append(2), alarm(it)]
+        async with running(it):
+            await until(lambda: it.part.health is Health.UP)
+            await asyncio.sleep(0)
+            assert it.far.sent == []
+            await it.log.writer.commit()
+            await delivered(it, 3)
+        assert sorted(it.far.sent, key=lambda event: event.seq) == events
+
+
+@pytest.mark.parametrize("end", ["an alarm", "what has overtaken"])
+async def test_a_paced_backlog_that_ends_before_the_file_does_is_read_once(tmp_path: Path, end: str) -> None:
+    async with opened(tmp_path) as it:
+        old = it.append(60)
+        if end == "an alarm":
+            alarm(it)  # so the last reading is not the last event
+        else:
+            it.consumer.acknowledge(Lane.READINGS, old[-1].seq, it.append(40)[-1].seq)
+    async with opened(tmp_path, Settings(rate=100)) as it:
+        fetch, fetched = it.log.reader.fetch, []
+
+        async def counted(lane: Lane, after: int, limit: int) -> list[Event]:
+            fetched.append((lane, after))
+            return await fetch(lane, after, limit)
+
+        it.log.reader.fetch = counted  # type: ignore[method-assign]
+        async with running(it):
+            await delivered(it, 60)
+        of_readings = [after for lane, after in fetched if lane is Lane.READINGS]
+        # Where no reading comes after it, it is looked once more, to see that this was all.
+        assert of_readings == ([0, old[-1].seq] if end == "an alarm" else [0])
 
 
 # --- live first ---------------------------------------------------------------------------------------------------
@@ -197,6 +244,46 @@ async def test_with_live_first_a_flood_that_memory_cannot_hold_becomes_backlog(t
         assert historical == first[len(first) - len(historical) :][: len(historical)]
         assert sent_as(it, Delivery.LIVE)[-10:] == new
         assert len(place) == len(it.far.sent) == len(first) + 10
+
+
+async def test_a_flood_that_became_backlog_stays_historical_over_a_short_gap(tmp_path: Path) -> None:
+    async with opened(tmp_path, LIVE_FIRST, window=BATCH) as it:
+        it.far.automatic = False
+        async with running(it) as task:
+            flood = it.append(3 * GROUP)
+            await it.log.writer.commit()
+            await until(lambda: len(it.far.open) == 1)
+            it.far.acknowledge()
+            await until(lambda: Delivery.HISTORICAL in it.far.deliveries)
+            await lost(it, task)
+        left = flood[len(it.far.acknowledged) :]
+        it.far.sent.clear()
+        it.far.deliveries.clear()
+        it.far.automatic = True
+        async with running(it):
+            new = it.append(5)
+            await delivered(it, len(flood) + 5)
+        assert sent_as(it, Delivery.HISTORICAL) == left
+        assert sent_as(it, Delivery.LIVE) == new
+
+
+async def test_a_flood_becomes_backlog_only_as_far_as_it_is_written(tmp_path: Path) -> None:
+    async with opened(tmp_path, LIVE_FIRST, BATCH, WRITTEN_FIRST) as it:
+        late: list[Event] = []
+        it.far.automatic = False
+        async with running(it):
+            await until(lambda: it.part.health is Health.UP)
+            stop = it.log.reader.listen(lambda: late.extend(it.append(5)))
+            flood = it.append(3 * GROUP)
+            await it.log.writer.commit()  # the courier looks while five more are not written
+            stop()
+            await until(lambda: len(it.far.open) == 1)
+            it.far.acknowledge()
+            it.far.automatic = True
+            await until(lambda: len(it.far.acknowledged) == len(flood))
+            await it.log.writer.commit()
+            await delivered(it, len(flood) + 5)
+        assert sent_as(it, Delivery.LIVE)[-5:] == late
 
 
 # --- the rate -----------------------------------------------------------------------------------------------------
@@ -367,6 +454,14 @@ async def test_what_happens_now_goes_before_a_replay(tmp_path: Path) -> None:
         assert it.far.sent == [*old, *old[:BATCH], *new, *old[BATCH : 2 * BATCH - 1]]
 
 
+@pytest.mark.parametrize(("asked", "held_to"), [(None, 100), (5000, 100), (10, 10)])
+async def test_a_replay_goes_no_faster_than_the_forwarder_may(
+    tmp_path: Path, asked: float | None, held_to: float
+) -> None:
+    async with opened(tmp_path, Settings(rate=100)) as it:
+        assert it.courier.start_replay(0, 10, asked).allowance.rate == held_to
+
+
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
@@ -384,3 +479,13 @@ async def test_a_refused_event_stays_readable_with_who_refused_it_and_why(tmp_pa
     found = [(each.event, each.consumer, each.reason) for each in store.rejected()]
     store.close()
     assert found == [(events[4], "site", "quota exceeded"), (events[10], "site", "quota exceeded")]
+
+
+async def test_an_event_that_is_refused_in_a_replay_was_delivered_all_the_same(tmp_path: Path) -> None:
+    async with opened(tmp_path) as it, running(it):
+        events = it.append(100)
+        await delivered(it, 100)
+        it.far.refused = {events[3].seq, events[70].seq}
+        replay = it.courier.start_replay(0, events[-1].seq, None)
+        await until(lambda: replay.is_done)
+        assert (it.courier.delivered, it.courier.rejected, replay.acknowledged) == (100, 2, 98)

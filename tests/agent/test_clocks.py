@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from support.boots import NOW, BootClock, unset
+from support.logs import kept
+from support.waiting import eventually
 
 from agent import eventlog
-from agent.clock import VirtualClock
 from agent.contracts import Gateway
 from agent.encodings import cloudevents
 from agent.encodings import json as plain_json
@@ -22,38 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.clock import VirtualClock
     from agent.contracts import Encoding
-
-NOW = 1_780_000_000_000_000
-"""What the network says the time is, at the monotonic clock's 0."""
-
-
-class BootClock(VirtualClock):
-    """A clock of a board that can be switched off and on.
-
-    Attributes:
-        boots: How often it was switched on.
-    """
-
-    boots = 1
-
-    def boot(self) -> str:
-        return f"boot-{self.boots}"
-
-    def switch_on(self) -> None:
-        """Begin in 1970 again, with a monotonic clock of a new boot."""
-        self.boots += 1
-        self.now, self.epoch, self.known = 0.0, 0, False
-
-    def set(self, epoch: int = NOW) -> None:
-        """Be told the time."""
-        self.epoch, self.known = epoch, True
-
-
-def unset() -> BootClock:
-    clock = BootClock(epoch=0)
-    clock.known = False
-    return clock
 
 
 @asynccontextmanager
@@ -96,6 +69,12 @@ def readings(events: list[Event]) -> list[Event]:
 
 def of_type(events: list[Event], kind: str) -> list[Event]:
     return [event for event in events if event.type == kind]
+
+
+def stretches(path: Path) -> list[int]:
+    """Return where the stretches that a file knows begin."""
+    with closing(sqlite3.connect(path)) as db:
+        return [first for (first,) in db.execute("SELECT first_seq FROM clocks ORDER BY 1")]
 
 
 async def test_once_the_clock_is_set_all_events_of_the_boot_have_the_time_at_which_they_happened(
@@ -152,6 +131,47 @@ async def test_a_restart_finds_the_clock_set_and_corrects_what_the_run_before_it
     db.open_reader()
     assert db.db.execute("SELECT utc FROM readable").fetchone()[0].startswith("2026-05-28 20:26:40")
     db.close()
+
+
+@pytest.mark.parametrize("is_set_before", [True, False])
+async def test_a_file_that_is_found_late_has_right_times_too(tmp_path: Path, is_set_before: bool) -> None:
+    path, clock = tmp_path / "state" / "events.db", unset()
+    async with opened(path, clock) as log:
+        moments = [read(log, clock)]
+        if is_set_before:
+            clock.set()
+            log.look_at_clock()
+    clock.set()
+    path.parent.rename(tmp_path / "away")
+    path.parent.write_text("")  # the disk is not mounted
+    async with opened(path, clock) as log, kept(log):
+        moments.append(read(log, clock))
+        path.parent.unlink()
+        (tmp_path / "away").rename(path.parent)
+        await eventually(lambda: log.consumer("a").rewinds == 1, "the file is found")
+        found = await log.reader.fetch(Lane.READINGS, 0, 1) + await log.reader.fetch(Lane.READINGS, 1, 1)
+        expected = [(event.id, NOW + round(at * 1e6), False) for event, at in moments]
+        assert [(event.id, event.time, event.clock_unset) for event in found] == expected
+    found = readings(in_file(path))
+    assert [(event.id, event.time, event.clock_unset) for event in found] == expected
+    assert stretches(path) == [1, *([2] if is_set_before else []), log.reader.first]
+
+
+async def test_a_file_that_is_made_anew_in_the_midst_of_a_run_says_what_the_clock_was(tmp_path: Path) -> None:
+    path, clock = tmp_path / "events.db", unset()
+    async with opened(path, clock) as log, kept(log):
+        read(log, clock)
+        await log.writer.commit()
+        clock.epoch += 777_000_000_000  # another time, and still not the right one
+        log.look_at_clock()
+        read(log, clock)
+        await log.writer.commit()
+        for file in tmp_path.iterdir():
+            file.unlink()
+        alarm = log.append(EventType.ALARM_RAISED, "too-hot", {"value": 1})
+        await eventually(lambda: log.reader.peek(Lane.URGENT, alarm.seq, 1), "it is made anew")
+    assert stretches(path) == [1, 2]
+    assert all(event.clock_unset for event in in_file(path))
 
 
 async def test_a_boot_that_never_knew_the_time_stays_marked_when_a_later_one_does(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from support.couriers import Bench, FarSide, running, until
 
 from agent import eventlog
 from agent.clock import VirtualClock
+from agent.complaints import STUCK
 from agent.courier import BATCH, Courier, Settings
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
@@ -128,6 +129,70 @@ async def test_what_the_far_side_refuses_for_good_is_set_aside_and_said(
             f"event {events[4].id} (reading of air) was refused and is set aside: quota exceeded"
             in caplog.text
         )
+
+
+async def lost(it: Bench, task: asyncio.Task[None]) -> None:
+    it.far.lose()
+    with pytest.raises(Disconnected, match="gone"):
+        await task
+
+
+async def test_the_event_with_which_connections_are_lost_is_named_and_none_behind_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path, FarSide()) as it:
+        (poison,) = it.append(1)
+    async with bench(tmp_path, FarSide()) as it:  # in a stretch of its own, for it is of an earlier run
+        it.far.automatic = False
+        (innocent,) = it.append(1)
+        for number in range(STUCK):
+            assert "was on its way" not in caplog.text, number
+            async with running(it) as task:
+                await until(lambda: len(it.far.open) == 2)
+                await lost(it, task)
+    assert f"event {poison.id} (reading of air) was on its way" in caplog.text
+    assert f"event {innocent.id} " not in caplog.text
+
+
+async def test_what_went_wrong_without_a_connection_does_not_end_the_next_one(tmp_path: Path) -> None:
+    async with bench(tmp_path, FarSide()) as it:
+        async with running(it) as task:
+            events = it.append(1)
+            await until(lambda: len(it.far.acknowledged) == 1)
+            await lost(it, task)
+        it.log._memory.rewinds += 1  # the file was found again
+        it.courier.start_replay(0, 0, None)
+        await until(lambda: it.courier._error is not None)
+        async with running(it) as task:
+            events += it.append(1)
+            await until(lambda: task.done() or len(it.far.acknowledged) == 2)
+            await it.courier.drained()
+            assert not task.done()
+        assert it.far.acknowledged == events
+
+
+async def test_what_goes_from_the_file_while_it_is_carried_leaves_no_gap_before_the_cursor(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path, FarSide()) as it:
+        old = it.append(2000)
+    async with bench(tmp_path, FarSide()) as it:
+        it.far.automatic = False
+        new = it.append(3 * GROUP)
+        await it.log.writer.commit()
+        async with running(it):
+            await until(lambda: len(it.far.open) == 2)
+            first, last = old[1500].seq, new[GROUP].seq
+            await it.log._file.retain(
+                lambda db: db.execute("DELETE FROM events WHERE seq BETWEEN ? AND ?", (first, last))
+            )
+            it.far.automatic = True
+            while it.far.open:
+                it.far.acknowledge()
+            await until(lambda: it.far.acknowledged[-1] == new[-1])
+            await it.courier.drained()
+            assert it.consumer.undelivered(Lane.READINGS) == [(new[-1].seq, None)]
+        assert it.far.acknowledged == [*old[:1500], *new[GROUP + 1 :]]
 
 
 async def test_two_couriers_go_each_at_its_own_pace(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from agent.encodings import cloudevents
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected, Rejected
 from agent.events import Delivery, Event, EventType, Quality
+from agent.forwarders._flights import Batch
 from agent.forwarders._tls import Tls
 from agent.forwarders._topics import Topics
 from agent.forwarders.mqtt import Forwarder, Settings
@@ -75,7 +76,7 @@ async def test_an_event_that_is_too_large_for_the_broker_is_rejected_and_the_oth
     async with connected(broker.port) as forwarder:
         with pytest.raises(Rejected, match="the 1000 that the broker takes") as caught:
             await forwarder.send(batch)
-        assert caught.value.seqs == (2, 4)
+        assert list(caught.value.reasons) == [2, 4]
         await forwarder.send([reading(5)])
 
     bodies = [message.body["values"] for message in await arrived(subscriber, 3)]
@@ -166,7 +167,7 @@ async def test_an_event_that_the_broker_is_not_allowed_to_take_is_rejected_with_
         with pytest.raises(Rejected, match="not authorized") as caught:
             await forwarder.send([Event(3, 2, EventType.READING, "secret", 0, {"n": 2})])
 
-    assert caught.value.seqs == (2,)
+    assert list(caught.value.reasons) == [2]
 
 
 @pytest.mark.parametrize("version", ["auto", "5", "3.1.1"])
@@ -358,8 +359,7 @@ async def test_one_channel_that_is_refused_rejects_its_reading_once(site: Site) 
     async with connected(broker.port, split=True) as forwarder:
         with pytest.raises(Rejected) as caught:
             await forwarder.send([reading(1, a="x" * 600, b="y" * 600, c=1), reading(2, a=1, b=2)])
-    assert set(caught.value.seqs) == {1}
-    assert len(caught.value.seqs) == 1
+    assert set(caught.value.reasons) == {1}
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ async def test_one_joined_event_that_is_too_large_is_rejected_alone(site: Site) 
     async with connected(broker.port) as forwarder:
         with pytest.raises(Rejected) as caught:
             await forwarder.send(batch, Delivery.HISTORICAL, joined=True)
-        assert caught.value.seqs == (2,)
+        assert list(caught.value.reasons) == [2]
         messages = await arrived(subscriber, 2)
     found = [event["values"] for each in messages for event in msgspec.json.decode(each.payload)]
     assert found == [{"n": 1}, {"n": 3}]
@@ -562,3 +562,17 @@ def _open_files() -> int:
 def test_the_registry_finds_it_and_not_its_parts() -> None:
     assert registry.module("forwarders", "mqtt").Forwarder is Forwarder
     assert not [kind for kind in registry.kinds("forwarders") if kind.startswith("_")]
+
+
+async def test_each_event_is_refused_with_its_own_reason() -> None:
+    flight = Batch(asyncio.get_running_loop().create_future())
+    flight.refuse((1, 2), "the broker does not let us publish to one")
+    flight.refuse((3,), "the broker does not let us publish to the other")
+    flight.settle()
+    with pytest.raises(Rejected) as caught:
+        await flight.done
+    assert caught.value.reasons == {
+        1: "the broker does not let us publish to one",
+        2: "the broker does not let us publish to one",
+        3: "the broker does not let us publish to the other",
+    }

@@ -163,6 +163,21 @@ async def test_one_connection_that_ends_without_an_answer_is_no_reason_to_stay_w
         assert broker.versions == [5, 4, 5]
 
 
+async def test_a_broker_that_sends_what_no_library_understands_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stumble() -> None:
+        raise KeyError("an unknown reason code")
+
+    async with listening(OddBroker()) as broker, connected(broker) as forwarder:
+        assert forwarder._connection is not None
+        monkeypatch.setattr(forwarder._connection._client, "loop_read", stumble)
+        broker.writers[0].write(b"\x40")
+        async with asyncio.timeout(5):
+            with pytest.raises(Disconnected, match="what makes no sense: KeyError"):
+                await forwarder.wait_lost()
+
+
 @pytest.mark.parametrize("limit", [1, 10])
 async def test_the_receive_maximum_holds_for_split_readings_and_our_status_too(limit: int) -> None:
     async with (

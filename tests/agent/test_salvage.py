@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.eventlog import EventLog, EventStore
+from agent.eventlog import EventLog, EventStore, opening
 from agent.eventlog.group import Group
 from agent.eventlog.salvage import BATCH, Salvage, salvage
 from agent.events import Event, EventType, Lane, Quality
@@ -525,3 +526,34 @@ def test_rows_of_schema_version_2_come_beside_those_from_before(damaged: Path, w
         assert found.rows[table] == rows
     assert found.highest_seq == 6002
     assert found.lost == 0
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Have the disk refuse what makes a file larger than so many bytes (setrlimit(2), RLIMIT_FSIZE)."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_salvage_for_which_there_is_no_room_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    events = [Event(1, seq, EventType.READING, "air", BEGAN, {"t": "x" * 1000}) for seq in range(1, 8001)]
+    with closing(EventStore(path)) as store:
+        store.open_writer()
+        store.begin_run(1, 1, BEGAN, "1.0")
+        write(store, events)
+    whole = path.read_bytes()
+    # Its write-ahead log has room, for that is moved into the file now and then; only the last move is refused.
+    with no_file_larger_than(len(whole) - PAGE), pytest.raises(sqlite3.Error):
+        opening.take(path, BEGAN, "a damaged page")
+    assert path.read_bytes() == whole
+    assert {file.name for file in tmp_path.iterdir()} <= {"events.db", "events.db.lock"}
+    opened = opening.take(path, BEGAN, "a damaged page")
+    assert opened.store.read(None, 0, None, 10_000) == events
+    opened.store.close()
+    assert opened.lock is not None
+    opened.lock.close()

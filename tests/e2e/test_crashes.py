@@ -120,8 +120,9 @@ def test_killed_while_delivering_it_repeats_rather_than_loses(site: Site) -> Non
 
     agent.wait_delivered("site")
     seen.add_received(subscriber)
-    runs = {identity.partition("-")[0] for identity in seen.by_id}
-    assert runs == {"1", "2", "3", "4", "5"}
+    assert len({identity.partition("-")[0] for identity in seen.by_id}) == 5, (
+        "each run has a number of its own"
+    )
 
 
 def test_with_commit_0_nothing_that_was_sent_is_unknown_after_a_crash(site: Site) -> None:
@@ -152,7 +153,7 @@ def test_an_active_alarm_survives_a_restart_and_is_not_raised_twice(site: Site, 
     instrument.write("1,101")
     (raised,) = subscriber.wait_for("gatepost/g/alarm/heavy")
     agent.wait_delivered("site")
-    before = agent.wait_status(lambda said: bool(said["alarms"]), "an alarm")["alarms"]
+    before = agent.wait_status(lambda said: bool(said["alarms"]), "an alarm")
     until(
         lambda: any(event.type == "alarm.raised" for event in agent.committed()), "the alarm is on the disk"
     )
@@ -163,8 +164,8 @@ def test_an_active_alarm_survives_a_restart_and_is_not_raised_twice(site: Site, 
 
     agent.start_and_wait()
     said = agent.wait_status(lambda said: bool(said["alarms"]), "the alarm is still active")
-    assert said["run"] == 2
-    assert said["alarms"] == before
+    assert said["run"] > before["run"]
+    assert said["alarms"] == before["alarms"]
     instrument.write("2,102", "3,95", "4,103")
     subscriber.wait_for("gatepost/g/scale", 4)
     assert {body["id"] for body in subscriber.bodies("gatepost/g/alarm/heavy")} == {raised["id"]}

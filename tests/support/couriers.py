@@ -64,7 +64,7 @@ class FarSide(contracts.Forwarder[contracts.Settings]):
         self.acknowledged += [event for event in batch if event.seq not in self.refused]
         refused = [event.seq for event in batch if event.seq in self.refused]
         if refused:
-            done.set_exception(Rejected("quota exceeded", refused))
+            done.set_exception(Rejected(dict.fromkeys(refused, "quota exceeded")))
         else:
             done.set_result(None)
 
