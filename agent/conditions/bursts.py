@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import msgspec
 
 from agent import contracts
-from agent.conditions.ages import moment
 from agent.contracts import Settings, Transition, Verdict
 
 if TYPE_CHECKING:
@@ -31,7 +30,8 @@ class Burst:
 
     Attributes:
         active: Whether it goes on.
-        since: When the first of its occurrences was, or when it ended, in seconds of the monotonic clock.
+        since: When the first of the occurrences that began it was, or when it ended, in seconds of the monotonic clock;
+            of the last time in this run.
         deadline: When it may end, in seconds of the monotonic clock; None where it does not go on.
     """
 
@@ -84,7 +84,7 @@ class Burst:
     def state(self, now: float) -> dict[str, Value]:
         """Return what must survive a restart; times are ages, in seconds, to the millisecond."""
         ages = " ".join(f"{now - time:.3f}" for time in self._times)
-        return {"active": int(self.active), "since": now - self.since, "ages": ages}
+        return {"active": int(self.active), "ages": ages}
 
     def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:
         """Go on from a saved state. The occurrences grow old meanwhile; a burst ends at the present time, not in the past."""
@@ -92,9 +92,7 @@ class Burst:
             self._times.extend(saved - float(age) for age in str(state.get("ages", "")).split())
         except ValueError:  # of another version
             self._times.clear()
-        since = moment(state, "since", saved)
         self.active = bool(state.get("active"))
-        self.since = saved if since is None else since
         self.deadline = max(self._end(now), now) if self.active else None
 
 
@@ -130,7 +128,7 @@ class BurstRule(contracts.Rule[S]):
         return Verdict(keep=True, transition=transition)
 
     def state(self, now: float) -> Mapping[str, Value]:
-        """Return whether it is active, since when, and how long ago the last occurrences were."""
+        """Return whether it is active, and how long ago the last occurrences were."""
         return self._burst.state(now)
 
     def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:

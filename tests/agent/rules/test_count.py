@@ -167,11 +167,12 @@ def test_memory_is_bounded_by_at_least() -> None:
     for at in range(10_000):
         play.see(at, 30)
     assert len(str(play.rule.state(play.at)["ages"]).split()) == 3
+    assert play.rule.is_unsaved
 
 
 def test_a_state_of_another_version_is_forgotten() -> None:
     play = Play("count", DOOR)
-    play.rule.restore({"active": 1, "ages": "1 2 three", "since": None, "was": 1}, 5.0, 10.0)
+    play.rule.restore({"active": 1, "ages": "1 2 three", "was": 1}, 5.0, 10.0)
     play.until(10)
     assert play.said == ["10 cleared door.state == on 0"]
 

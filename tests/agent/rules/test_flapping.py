@@ -55,6 +55,15 @@ def test_changes_just_too_slow_are_none_too_many() -> None:
     assert not play.said
 
 
+def test_a_change_as_old_as_the_time_no_longer_counts() -> None:
+    play = Play("flapping", "{of: door.state, more_than: 1, within: 10s}")
+    for at in range(0, 100, 10):
+        play.see(at, at // 10 % 2)
+    assert not play.said
+    play.see(99.5, 0)
+    assert play.said == ["99.5 raised door.state 2"]
+
+
 def test_readings_without_a_change_or_without_quality_count_nothing() -> None:
     play = Play("flapping", DOOR)
     show(play, [0, None, 0, 0.0, None, 0], 100)
