@@ -47,8 +47,8 @@ class Burst:
         self._within = within
         self._times: deque[float] = deque(maxlen=at_least)
 
-    def add(self, at: float, times: int = 1) -> bool:
-        """Take in that it occurred at a time, or several times at once; return whether a burst begins."""
+    def add(self, at: float, times: int) -> bool:
+        """Take in that it occurred at a time, so many times at once; return whether a burst begins."""
         for _ in range(min(times, self._at_least)):
             self._times.append(at)
         if self.active or len(self._times) < self._at_least or self._times[0] + self._within <= at:

@@ -30,6 +30,7 @@ def test_it_counts_how_often_the_expression_becomes_true() -> None:
     assert play.said == ["7 raised door.state == on 3"]
     assert play.transitions[0][1].since == 1.0
     assert play.message == "door.state == on: 3 times, at least 3 times within 10s"
+    assert play.rule.on_time(10.9) is None  # too early
     play.until(60)
     assert play.said[1:] == ["11 cleared door.state == on 2"]
 
