@@ -127,6 +127,28 @@ def test_an_active_alarm_over_other_settings_waits_for_readings_too(written: str
     assert len(play.said) == 2
 
 
+def test_what_is_silent_and_what_came_back_last_survive_a_restart() -> None:
+    play = Play("absence", "{of: [scale.weight, air.temperature], longer_than: 10s, clear_for: 5s}")
+    play.see(4, 1, "air.temperature")
+    play.see(12, 1, "air.temperature")
+    play.restart()
+    play.see(13, 1, "scale.weight")  # the only one that was silent
+    play.restart()
+    play.until(18)
+    assert play.said == ["10 raised scale.weight 10", "18 cleared scale.weight 13"]
+
+
+def test_a_change_of_any_is_saved_at_once_and_nothing_while_all_are_silent() -> None:
+    play = Play("absence", BOTH)
+    play.see(4, 1, "air.temperature")
+    play.until(13)
+    one = play.rule.is_unsaved
+    play.until(14)
+    assert (one, play.rule.is_unsaved) == (True, False)
+    play.see(15, 1, "air.temperature")
+    assert play.kept == [10, 14, 15]
+
+
 def test_a_reading_moves_no_deadline_and_time_is_asked_for_once_in_the_time() -> None:
     play = Play("absence", ONE)
     deadline = play.rule.deadline

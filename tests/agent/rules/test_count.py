@@ -101,6 +101,23 @@ def test_the_values_of_several_channels_survive_a_restart() -> None:
     assert play.said == ["70 raised a.x - b.y > 5 1"]
 
 
+def test_the_value_of_a_single_channel_is_not_worth_saving_but_whether_it_was_true_is() -> None:
+    play = Play("count", "{of: air.temperature > 20, at_least: 1, within: 10s}")
+    play.see(0, 10)
+    first = play.rule.is_unsaved
+    play.rule.is_unsaved = False
+    play.see(1, 11)
+    assert (first, play.rule.is_unsaved) == (True, False)
+
+
+def test_after_a_restart_the_same_reading_counts_as_before() -> None:
+    play = Play("count", "{of: air.temperature > 20, at_least: 2, within: 10s, each: reading}")
+    play.see(0, 30)
+    play.restart(down_for=1.0)
+    play.see(2, 30)
+    assert play.said == ["2 raised air.temperature > 20 2"]
+
+
 def test_what_became_true_while_the_agent_was_down_counts_once() -> None:
     play = Play("count", DOOR)
     play.see(0, 0)

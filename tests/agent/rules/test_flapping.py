@@ -39,6 +39,13 @@ def test_clear_gives_hysteresis() -> None:
     assert play.said == ["5 raised door.state 4", "15 cleared door.state 1"]
 
 
+def test_clear_may_be_as_many_as_more_than() -> None:
+    play = Play("flapping", "{of: door.state, more_than: 3, within: 10s, clear: 3}")
+    show(play, [0, 1], 6)
+    play.until(60)
+    assert play.said == ["5 raised door.state 4", "13 cleared door.state 3"]
+
+
 def test_it_stays_active_while_the_changes_go_on_and_asks_for_the_time_seldom() -> None:
     play = Play("flapping", DOOR)
     show(play, [0, 1], 1000)
@@ -81,6 +88,7 @@ def test_texts_change_too() -> None:
     ("crosses", "values", "changes"),
     [
         ("20", [19, 20, 21, 20], 1),  # per two readings: on the limit is neither side
+        ("20", [20, 21], 0),
         ("20", [19.9, 20.1], 2),
         ("[19, 21]", [18, 22], 2),
         ("[19, 21]", [18, 20.9, 19.1, 20], 0),
@@ -160,6 +168,7 @@ def test_changes_are_to_be_saved_within_a_minute() -> None:
         ("{of: a.b, more_than: 0, within: 1s}", "more_than"),
         ("{of: a.b, more_than: 3, within: 1s, clear: 4}", "so the alarm could never stay"),
         ("{of: a.b, more_than: 3, within: 1s, crosses: [2, 1]}", "the lower value first"),
+        ("{of: a.b, more_than: 3, within: 1s, crosses: [2, 2]}", "the lower value first"),
         ("{of_rule: a, more_than: 3, within: 1s, crosses: 1}", "crosses expects a channel"),
     ],
 )

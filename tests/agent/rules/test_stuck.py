@@ -105,6 +105,16 @@ def test_a_short_restart_counts_and_after_a_long_one_the_time_begins_anew(
     assert play.said == [f"{raised} raised air.temperature 20"]
 
 
+def test_a_restart_is_part_of_the_time_without_readings_around_it() -> None:
+    play = Play("stuck", HOUR)
+    every_minute(play, 20, 30)
+    play.until(play.at + 2400)
+    play.restart(600)
+    play.until(play.at + 900)
+    every_minute(play, 20, 1)  # the first for 66 minutes
+    assert not play.said
+
+
 def test_an_active_alarm_stays_over_any_restart_until_the_value_moves() -> None:
     play = Play("stuck", HOUR)
     every_minute(play, 20, 70)
