@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 DIFFERENT: Final = 128
 """Different values that one slice of `Ranks` tells apart, at most."""
-_FINEST: Final = 24
-"""Significant bits from which on rounding is no longer worth it."""
 _COARSEST: Final = 3
+_FINEST: Final = 24  # significant bits from which on rounding is no longer worth it
 
 
 class Aggregate(ABC):

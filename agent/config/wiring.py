@@ -77,8 +77,18 @@ class Wiring:
     def watched(self, rule: contracts.Rule[Any], path: str, mark: Mark) -> contracts.Settings:
         """Return a rule's settings with the channels in its field `of` and in its expressions named in full."""
         settings: contracts.Settings = rule.settings
-        found = list(expressions.found(settings, path))
+        watched = set(rule.watches())
+        found = [
+            (where, expression)
+            for where, expression in expressions.found(settings, path)
+            if watched.issuperset(expression.names)  # another is the name of a device whose events are heard
+        ]
         full: dict[str, str] = {}
+        for _, source in () if watched else rule.hears():
+            if source not in self._devices:
+                self._decoder.fault_of_values(
+                    *self._find(source, path, mark), wording.unknown("device", source, self._devices)
+                )
         faulty: set[str] = set()
         for where, expression in found:
             for name in expression.names:

@@ -360,7 +360,7 @@ def test_status_of_a_running_agent(site: Site) -> None:
         ),
         "",
         "alarms",
-        "   heavy   scale.weight is 25, above 20  (major, …",
+        "   heavy   scale.weight is 25, above 20  (major, active-unacknowledged, …",
         "",
         "log FOLDER/a/state/gatepost/g/events.db: last event …, 0 dropped",
     ]

@@ -10,9 +10,9 @@ from support.playing import Play, settings
 from agent import eventlog
 from agent.clock import VirtualClock
 from agent.commander import Commander
-from agent.contracts import RuleOutcome
 from agent.eventlog import EventLog
 from agent.events import EventType
+from agent.outcome import RuleOutcome
 from agent.rulebook import SAVE_EVERY, Rulebook
 from agent.rules import absence
 
@@ -187,7 +187,7 @@ async def test_a_silence_goes_on_after_a_crash_but_for_the_last_minute(tmp_path:
             "silent", absence.Rule(settings("absence", "{of: scale.weight, longer_than: 1h}")), RuleOutcome()
         )
         rules.restore()
-        found += [alarm.message for alarm in rules.alarms]
+        found += [alarm.message for _, alarm in rules.alarms]
         for _ in range(10):
             clock.now += 30.0
             rules.on_time(clock.now)
@@ -213,6 +213,6 @@ async def test_readings_leave_the_queue_of_the_rulebook_alone(tmp_path: Path) ->
         assert len(rules._queue) == 1
     clock.now += 120.0
     rules.on_time(clock.now)
-    raised = [event for event in await log.history(0, 100) if event.type == EventType.ALARM_RAISED]
+    raised = [event for event in await log.reader.history(0, 100) if event.type == EventType.ALARM_RAISED]
     assert [event.time for event in raised] == [clock.wall()]
     await log.close()

@@ -11,9 +11,9 @@ from agent import eventlog
 from agent.clock import VirtualClock
 from agent.commander import Commander
 from agent.conditions.expressions import Expression
-from agent.contracts import RuleOutcome
 from agent.eventlog import EventLog
 from agent.events import EventType
+from agent.outcome import RuleOutcome
 from agent.rulebook import Rulebook
 from agent.rules import count
 
@@ -228,5 +228,5 @@ async def test_events_of_the_log_reach_it_and_are_not_forgotten_in_a_crash(tmp_p
         rules.on_event(log.append(EventType.DEVICE_DOWN, "air", {"reason": "gone"}))
         rules.on_event(log.append(EventType.DEVICE_UP, "scale", {"down_for": 1.0}))
         rules.on_event(log.append(EventType.DEVICE_DOWN, "scale", {"reason": "gone"}))
-        assert [alarm.rule for alarm in rules.alarms] == ["often-down"] * (turn == 2)
+        assert [rule for rule, _ in rules.alarms] == ["often-down"] * (turn == 2)
         await log.close()  # without rules.save()
