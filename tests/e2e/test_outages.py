@@ -154,7 +154,7 @@ def test_what_was_not_delivered_before_a_clean_end_is_delivered_after(site: Site
     subscriber.wait(lambda: len(counts(subscriber)) == 300, "300 readings")
 
     assert counts(subscriber) == list(range(300))
-    assert {body["id"].partition("-")[0] for body in subscriber.bodies("gatepost/g/scale")} == {"1", "2", "3"}
+    assert len({body["id"].partition("-")[0] for body in subscriber.bodies("gatepost/g/scale")}) == 3
     assert len(distinct(subscriber, "gatepost/g/agent/agent.started")) == 4
     assert len(distinct(subscriber, "gatepost/g/agent/agent.stopped")) == 3
 
