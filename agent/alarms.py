@@ -3,7 +3,7 @@
 A rule says when its condition is active; what becomes of the alarm is told here: raised, changed in severity, cleared,
 acknowledged, shelved for a time, suppressed by others. Where it is latched, a cleared alarm stays until somebody has
 acknowledged it. Each change is a notice, which the rulebook logs in one transaction with the state; nothing is told twice
-over a restart. An alarm that comes and goes too often is told in sum, so that it drowns nothing else.
+over a restart. An alarm that comes and goes too often may be told in sum, so that it drowns nothing else.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ class Alarm:
         self.deadline: float | None = None
         self._facts: dict[str, Value] = {}  # of, value and limit
         self._repeat_at: float | None = None
-        self._turns: deque[float] = deque(
-            maxlen=settings.flood.more_than
-        )  # when it was last told that it turned
+        most = settings.flood.more_than if settings.flood is not None else 0
+        self._turns: deque[float] = deque(maxlen=most)  # when it was last told that it turned
         self._flood_until: float | None = None
         self._untold = 0
 
@@ -199,11 +198,10 @@ class Alarm:
     def _told(self, kind: str, facts: dict[str, Value], at: float) -> list[Notice]:
         """Return what is said of a turn: nothing but the count where it turns too often."""
         flood = self.settings.flood
-        if (
-            self._flood_until is None
-            and len(self._turns) == flood.more_than
-            and at - self._turns[0] < flood.within
-        ):
+        if flood is None:
+            return [Notice(kind, facts)]
+        is_full = len(self._turns) == flood.more_than and at - self._turns[0] < flood.within
+        if self._flood_until is None and is_full:
             self._flood_until = at + flood.within
             self._set_deadline(repeat_at=self._repeat_at)
         if self._flood_until is not None:
@@ -215,10 +213,11 @@ class Alarm:
     def _end_of_flood(self, now: float) -> list[Notice]:
         """Say how often it turned, and go on counting while it is too often."""
         flood, untold = self.settings.flood, self._untold
-        self._untold = 0
-        self._flood_until = now + flood.within if untold > flood.more_than else None
-        if untold == 0:
+        self._untold, self._flood_until = 0, None
+        if untold == 0 or flood is None:
             return []
+        if untold > flood.more_than:
+            self._flood_until = now + flood.within
         return [Notice(EventType.ALARM_FLOODED, self._about(count=untold, within=float(flood.within)))]
 
     # --- what it says, and what it remembers ----------------------------------------------------------------------
@@ -236,7 +235,7 @@ class Alarm:
     def saved(self, now: float) -> dict[str, Value]:
         """Return what must survive a restart, at a time of the monotonic clock; times are ages, in seconds."""
         saved: dict[str, Value] = {}
-        if not self.is_over or self._untold:
+        if not self.is_over or self._untold or self.shelved_until is not None:
             saved |= {f"alarm_{name}": value for name, value in self._facts.items()}
             saved |= {
                 "alarm": self.state.value, "raised": self.raised, "message": self.message, "severity": self.severity.value,
@@ -260,10 +259,12 @@ class Alarm:
             self.message = str(state.get("message", ""))
             if state.get("severity") in set(Severity):
                 self.severity = Severity(str(state["severity"]))
-            self._facts = {name: state.get(f"alarm_{name}") for name in ("of", "value", "limit")}
+            names = ("of", "value", "limit")
+            self._facts = {name: state[f"alarm_{name}"] for name in names if f"alarm_{name}" in state}
         if "shelved_for" in state:
             self.shelved_until = saved + _number(state["shelved_for"])
-        if untold := int(_number(state.get("untold"))):
+        untold = int(_number(state.get("untold")))
+        if untold and self.settings.flood is not None:
             self._untold, self._flood_until = untold, saved  # to be told now
         repeat_at = (
             saved + _number(state["repeat_in"]) if "repeat_in" in state and self.settings.repeat else None

@@ -43,7 +43,7 @@ class RuleOutcome(contracts.Settings, frozen=True):
         max_shelved: How long it may be shelved at most.
         suppressed_by: Rules that keep it quiet while their alarms are active.
         in_service: false takes the rule out of service.
-        flood: From when on an alarm that comes and goes is told in sum.
+        flood: From when on an alarm that comes and goes is told in sum; without it each change is told.
     """
 
     severity: Severity = Severity.WARNING
@@ -54,7 +54,7 @@ class RuleOutcome(contracts.Settings, frozen=True):
     max_shelved: Duration = Duration(8 * 3600)
     suppressed_by: tuple[str, ...] = ()
     in_service: bool = True
-    flood: Flood = Flood()
+    flood: Flood | None = None
 
     def __post_init__(self) -> None:
         """Refuse a message that cannot be filled in."""

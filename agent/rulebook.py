@@ -125,7 +125,7 @@ class Rulebook:
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:
         """Forget a rule that is no longer at work."""
-        if state.get("alarm") is not None:
+        if state.get("alarm") not in {None, State.INACTIVE.value}:
             facts: dict[str, Value] = {
                 "message": str(state.get("message", "")),
                 "reason": f"the rule {'is out of service' if name in self.out_of_service else 'was removed'}",
