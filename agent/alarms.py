@@ -111,7 +111,9 @@ class Alarm:
                 self.acknowledged = True
             facts = self._about(message=message, duration=max(0.0, round((wall - self.raised) / 1e6, 3)))
             self._set_deadline(repeat_at=None)
-            return self._told(EventType.ALARM_CLEARED, facts, at)
+            told = self._told(EventType.ALARM_CLEARED, facts, at)
+            self._forget()
+            return told
         if not was_active or _rank(self.severity) > _rank(before):
             self.acknowledged = False  # what has become worse is to be looked at again
         self.message = message
@@ -143,7 +145,9 @@ class Alarm:
             raise ImpossibleError(f"there is nothing to acknowledge: it is {self.state}")
         self.acknowledged = True
         self._set_deadline(repeat_at=None)
-        return [Notice(EventType.ALARM_ACKNOWLEDGED, self._about(by=by, comment=comment))]
+        notice = Notice(EventType.ALARM_ACKNOWLEDGED, self._about(by=by, comment=comment))
+        self._forget()
+        return [notice]
 
     def shelve(self, seconds: float, by: str, at: float, comment: str = "") -> list[Notice]:
         """Keep it quiet for a time, in seconds.
@@ -218,7 +222,14 @@ class Alarm:
             return []
         if untold > flood.more_than:
             self._flood_until = now + flood.within
-        return [Notice(EventType.ALARM_FLOODED, self._about(count=untold, within=float(flood.within)))]
+        notice = Notice(EventType.ALARM_FLOODED, self._about(count=untold, within=float(flood.within)))
+        self._forget()
+        return [notice]
+
+    def _forget(self) -> None:
+        """Forget what it was about, where it is over and all is told: what comes next is not about that."""
+        if self.is_over and not self._untold:
+            self._facts, self.message, self.severity = {}, "", self.settings.severity
 
     # --- what it says, and what it remembers ----------------------------------------------------------------------
 
@@ -235,7 +246,7 @@ class Alarm:
     def saved(self, now: float) -> dict[str, Value]:
         """Return what must survive a restart, at a time of the monotonic clock; times are ages, in seconds."""
         saved: dict[str, Value] = {}
-        if not self.is_over or self._untold or self.shelved_until is not None:
+        if not self.is_over or self._untold:
             saved |= {f"alarm_{name}": value for name, value in self._facts.items()}
             saved |= {
                 "alarm": self.state.value, "raised": self.raised, "message": self.message, "severity": self.severity.value,
