@@ -27,10 +27,8 @@ class Complaints:
     def __init__(self, forwarder: str) -> None:
         self._forwarder = forwarder
         self._told: dict[str, float] = {}  # by reason: when it may be said again
-        self._stuck = (
-            0,
-            0,
-        )  # the event that was first on its way at the last loss, and at how many losses in a row
+        # The event that was first on its way at the last loss, and at how many losses in a row.
+        self._stuck = (0, 0)
 
     def refused(self, event: Event, reason: str, count: int) -> None:
         """Say that an event was refused for good, the last one of `count` since the start."""

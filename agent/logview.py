@@ -83,7 +83,7 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
         and each.event.seq >= (options.start or 0)
     ]
     if options.since is None and options.start is None:
-        wanted = wanted[-options.last :]
+        wanted = wanted[max(len(wanted) - options.last, 0) :]
     for event, consumer, time, reason in wanted:
         if options.json:
             said = json.loads(encoding.encode(event).payload)

@@ -149,7 +149,7 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
     path.parent.mkdir(parents=True, exist_ok=True)
     held = lock(path)
     try:
-        finished = _finish(path, now)
+        recovery = _finish(path, now)
         damage = damage or _visible_damage(path)
         if damage is None:
             was_there = path.exists()
@@ -158,11 +158,11 @@ def take(path: Path, now: int, damage: str | None) -> Opened:
                 store = _open(path)
                 run, newest, was_clean = store.newest()
                 kept = _kept(store)
-                if was_there and not has_wal and (run == 0 or not was_clean):
+                if recovery is None and was_there and not has_wal and (run == 0 or not was_clean):
                     # SQLite takes the file alone for all there was, although the last run did not close it.
-                    return _anew(store, held, Recovery(LOST_WAL), now, are_runs_known=run > 0)
-                if finished is not None:
-                    return _anew(store, held, finished, now, are_runs_known=run > 0)
+                    recovery = Recovery(LOST_WAL)
+                if recovery is not None:
+                    return _anew(store, held, recovery, now, are_runs_known=run > 0)
                 return Opened(store, held, Numbers(next_run(run, now), newest + 1), kept, None, run)
             except (sqlite3.DatabaseError, *Senseless) as error:
                 if not is_damage(error):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from support.boots import NOW, BootClock, unset
-from support.logs import kept
+from support.logs import in_file, kept
 from support.waiting import eventually
 
 from agent import eventlog
@@ -45,15 +45,6 @@ def read(log: EventLog, clock: VirtualClock) -> tuple[Event, float]:
     event = log.append(EventType.READING, "air", {"t": at})
     clock.now += 10
     return event, at
-
-
-def in_file(path: Path) -> list[Event]:
-    store = EventStore(path)
-    store.open_reader()
-    try:
-        return store.read(None, 0, None, 100_000)
-    finally:
-        store.close()
 
 
 async def all_of(log: EventLog) -> list[Event]:

@@ -6,11 +6,12 @@ import itertools
 import os
 import shutil
 import sqlite3
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from support import logs
 from support.boots import NOW, BootClock, unset
+from support.logs import DEFAULTS, in_file
 
 from agent import eventlog
 from agent.clock import VirtualClock
@@ -19,29 +20,23 @@ from agent.events import Event, EventType, Lane
 from agent.quantities import Duration, Size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from agent.eventlog.settings import DropPolicy
 
-DEFAULTS = eventlog.Settings()
 DAY = 86_400
 KB = 1024
 
 
-@asynccontextmanager
-async def opened(
+def opened(
     path: Path,
     configured: eventlog.Settings = DEFAULTS,
     clock: VirtualClock | None = None,
     consumers: Sequence[str] = ("a",),
-) -> AsyncIterator[EventLog]:
-    log = EventLog(path, configured, clock or VirtualClock())
-    await log.open(consumers, "1.0")
-    try:
-        yield log
-    finally:
-        await log.close()
+) -> AbstractAsyncContextManager[EventLog]:
+    return logs.opened(path, consumers, configured, clock)
 
 
 def read(log: EventLog, number: int, source: str = "air") -> Event:
@@ -50,15 +45,6 @@ def read(log: EventLog, number: int, source: str = "air") -> Event:
 
 def alarm(log: EventLog) -> Event:
     return log.append(EventType.ALARM_RAISED, "too-hot", {"value": 36})
-
-
-def in_file(path: Path) -> list[Event]:
-    store = EventStore(path)
-    store.open_reader()
-    try:
-        return store.read(None, 0, None, 1_000_000)
-    finally:
-        store.close()
 
 
 def told(events: Sequence[Event]) -> list[Event]:

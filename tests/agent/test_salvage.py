@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.logs import in_file
 
 from agent import eventlog
 from agent.clock import VirtualClock
@@ -125,15 +126,6 @@ def into_new(path: Path, found: Salvage) -> None:
         db.commit()
 
 
-def read(path: Path) -> list[Event]:
-    store = EventStore(path)
-    store.open_reader()
-    try:
-        return store.read(None, 0, None, 1_000_000)
-    finally:
-        store.close()
-
-
 def pages_of(path: Path) -> Iterator[int]:
     yield from range(path.stat().st_size // PAGE)
 
@@ -150,7 +142,7 @@ def overwrite(path: Path, number: int, content: bytes) -> None:
 def test_a_whole_log_comes_back_as_it_was(tmp_path: Path, whole: Path) -> None:
     found = salvage(whole)
     into_new(tmp_path / "new.db", found)
-    assert read(tmp_path / "new.db") == read(whole) == various(COUNT)
+    assert in_file(tmp_path / "new.db") == in_file(whole) == various(COUNT)
     for table in ("streams", "runs", "cursors", "states"):
         assert in_sqlite(tmp_path / "new.db", table) == in_sqlite(whole, table) != set()
         assert found.counts[table] == len(in_sqlite(whole, table))
@@ -188,7 +180,7 @@ async def test_a_log_that_is_in_use_comes_back_with_what_is_only_in_its_wal(tmp_
     assert Path(f"{copy}-wal").stat().st_size > 100_000
     found = salvage(copy)
     into_new(tmp_path / "new.db", found)
-    assert read(tmp_path / "new.db") == appended
+    assert in_file(tmp_path / "new.db") == appended
     assert found.rows["states"] == [("too-hot", '{"active":1,"saved":2900}')]
     assert found.rows["cursors"] == [("site", 0, 0), ("site", 1, 2900)]
     assert found.highest_seq == appended[-1].seq
@@ -199,7 +191,7 @@ async def test_a_log_that_is_in_use_comes_back_with_what_is_only_in_its_wal(tmp_
 
 def read_of_wal_alone(tmp_path: Path, copy: Path) -> list[Event]:
     into_new(tmp_path / "of_wal.db", salvage(copy))
-    return read(tmp_path / "of_wal.db")
+    return in_file(tmp_path / "of_wal.db")
 
 
 # --- what is damaged ----------------------------------------------------------------------------------------------
@@ -359,7 +351,7 @@ def test_bytes_changed_anywhere_never_raise_and_cost_only_what_they_hit(
         found = salvage(path)
         back = salvaged(found)
         into_new(Path(folder) / "new.db", found)
-        read(Path(folder) / "new.db")  # what is written into a new log can be read from it
+        in_file(Path(folder) / "new.db")  # what is written into a new log can be read from it
     if found.counts["streams"] == 3:
         assert len(rows - back) <= len(touched) * PAGE // 20
     assert len(back - rows) <= len(hits) * 200 // 10

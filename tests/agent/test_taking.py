@@ -73,6 +73,10 @@ async def test_what_a_damaged_file_still_holds_is_salvaged_and_delivered(tmp_pat
         assert log.append(EventType.READING, "air", {"temperature": 1}).seq > events[-1].seq
 
 
+def cut(*_: object) -> None:
+    raise OSError("the power is gone")
+
+
 async def test_a_power_cut_while_a_file_is_made_anew_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,9 +85,6 @@ async def test_a_power_cut_while_a_file_is_made_anew_costs_nothing(
         events = [read(log, number) for number in range(100)]
     with path.open("r+b") as file:
         file.write(b"\0" * 16)
-
-    def cut(*_: object) -> None:
-        raise OSError("the power is gone")
 
     for step in ("_set_aside", "_finish"):
         monkeypatch.setattr(opening, step, cut)
@@ -101,15 +102,13 @@ async def test_a_file_whose_making_anew_was_interrupted_is_told_and_its_numbers_
     async with opened(path) as log:
         events = [read(log, number) for number in range(100)]
 
-    def cut(*_: object) -> None:
-        raise OSError("the power is gone")
-
     monkeypatch.setattr(opening, "_finish", cut)
     with pytest.raises(OSError, match="power"):
         opening._replace(path, "a damaged page", 0)
     monkeypatch.undo()
     async with opened(path) as log:
         (told,) = await log.reader.fetch(Lane.URGENT, 0, 10)
+        assert told.values["reason"] == "making it anew was interrupted"
         assert told.type == EventType.LOG_RECOVERED
         assert ".damaged-" in str(told.values["set_aside"])
         assert told.seq >= events[-1].seq + SKIPPED, "the damaged one may have had events beyond these"

@@ -262,4 +262,4 @@ def test_an_event_that_is_too_large_is_set_aside_and_named_and_the_others_arrive
     assert [reading["values"] for reading in readings] == [{"n": 1}, {"n": 3}]
     said = agent.wait_status(lambda said: said["forwarders"]["site"]["waiting"] == 0, "nothing waits")
     assert said["forwarders"]["site"]["rejected"] == 1
-    assert len(agent.wait_said("of scale", "was refused and is set aside", "2000 that")) == 1
+    assert len(agent.wait_said("of scale", "was refused and is set aside", "2000 that the broker takes")) == 1
