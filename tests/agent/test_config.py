@@ -116,14 +116,15 @@ def test_a_channel_is_named_in_full_wherever_a_rule_names_it(site: Path) -> None
         """
         devices:
           fan: {driver: gpio_output, pin: 27}
+          pump: {driver: gpio_output, pin: 22}
         rules:
-          alone: {threshold: {of: fan, above: 0.5}, then: {set: {fan: 0}}}
-          full: {threshold: {of: fan.state, above: 0.5}, then: {set: {fan.state: 0}}}
+          alone: {threshold: {of: pump, above: 0.5}, then: {set: {fan: 0}}}
+          full: {threshold: {of: pump.state, above: 0.5}, then: {set: {fan.state: 0}}}
         """,
     )
     for rule in config.rules.values():
         settings: Any = rule.settings
-        assert settings.of == "fan.state"
+        assert settings.of == "pump.state"
         assert rule.outcome.then == outcome.Reaction(set={"fan.state": 0})
 
 
