@@ -209,11 +209,13 @@ class _Loading:
         if driver is None:
             return None
         output: OutputSettings | None = None
+        is_output = issubclass(driver.Driver, contracts.Output)
         if at := common.get("output"):
             output = decoder.settings(OutputSettings, at.value, join(path, "output"), at.mark)
-            if not issubclass(driver.Driver, contracts.Output):
-                decoder.fault(at.mark, join(path, "output"), f"{kind} is no output, expected it left out")
-        settings = decoder.struct(settings_of(driver), own, path, entry.mark, DEVICE_KEYS)
+            if not is_output:
+                decoder.fault(at.mark, join(path, "output"), f"{kind} is no output, expected this left out")
+        beside = [key for key in DEVICE_KEYS if is_output or key != "output"]
+        settings = decoder.struct(settings_of(driver), own, path, entry.mark, beside)
         simulate = self._simulate(kind, common.get("simulate"), join(path, "simulate"), entry.mark)
         if settings is None:
             return None
@@ -351,7 +353,7 @@ class _Loading:
             machine = registry.module("rules", rule.kind).Rule(rule.settings)
             machines[name] = path, machine
             settings = wiring.watched(machine, path, marks[name])
-            outcome = outputs.rule(rule.outcome, f"rules.{name}", marks[name])
+            outcome = outputs.rule(name, rule.outcome, marks[name])
             wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
             watches = registry.module("rules", rule.kind).Rule(settings).watches()
             feeding[name] = machine.follows(), watches, outcome

@@ -30,6 +30,7 @@ class OutputWiring:
         self._decoder = decoder
         self._wiring = wiring
         self._settings: dict[str, Settings] = {}
+        self._setters: dict[str, list[str]] = {}  # the rules that set it, by output
 
     def device(self, name: str, settings: Settings, mark: Mark) -> Settings:
         """Return what may be done to a sound device, with the channels of its condition named in full."""
@@ -43,18 +44,18 @@ class OutputWiring:
         self._settings[name] = named
         return named
 
-    def rule(self, outcome: RuleOutcome, path: str, mark: Mark) -> RuleOutcome:
+    def rule(self, name: str, outcome: RuleOutcome, mark: Mark) -> RuleOutcome:
         """Return what a rule leads to, with the outputs that it sets and the channels of its condition named in full."""
         then = outcome.then
         if then is None:
             return outcome
-        path = join(path, "then")
+        path = f"rules.{name}.then"
         full: dict[str, Plain | Action] = {}
-        for name, action in then.set.items():
-            where = join(join(path, "set"), name)
+        for written, action in then.set.items():
+            where = join(join(path, "set"), written)
             key = self._decoder.places[where].key
             try:
-                target, driver = self._wiring.output(name)
+                target, driver = self._wiring.output(written)
             except ValueError as error:
                 self._decoder.fault(key, join(path, "set"), str(error))
                 continue
@@ -62,6 +63,7 @@ class OutputWiring:
                 self._decoder.fault(key, join(path, "set"), f"{target!r} is set here already")
             full[target] = action
             if driver is not None:
+                self._setters.setdefault(target, []).append(name)
                 self._check(driver, target, action, where)
                 if then.otherwise not in {None, LEAVE}:
                     self._check_value(driver, target, then.otherwise, join(path, "otherwise"))
@@ -114,10 +116,6 @@ class OutputWiring:
             rules: By rule: the rules that it follows, the channels that it watches, and what it leads to.
             marks: The place of each rule.
         """
-        setters: dict[str, list[str]] = {}
-        for name, (_, _, outcome) in rules.items():
-            for target in {} if outcome.then is None else outcome.then.set:
-                setters.setdefault(target, []).append(name)
         fed: dict[
             str, dict[str, str]
         ] = {}  # by rule: the rules that feed it, each with the output by which it does
@@ -126,7 +124,7 @@ class OutputWiring:
             unless = None if outcome.then is None else outcome.then.unless
             for channel in (*watches, *(() if unless is None else unless.names)):
                 fed[name] |= {
-                    setter: channel for setter in setters.get(channel, ()) if setter not in fed[name]
+                    setter: channel for setter in self._setters.get(channel, ()) if setter not in fed[name]
                 }
         for circle in circles({name: list(by) for name, by in fed.items()}):
             steps = [fed[rule][by] for rule, by in itertools.pairwise(circle)]
