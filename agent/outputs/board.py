@@ -308,10 +308,10 @@ class Board:
 
     def failed(self, put: Put, reason: str) -> None:
         """Take in that something could not be put out, and why."""
-        self._outputs[put.device].channels[put.channel].fail(put.value)
+        now = self._clock.monotonic()
+        self._outputs[put.device].channels[put.channel].fail(put.value, now)
         self.overtaken(put, reason)
         if put.device in self._watching:  # what it puts out is not known: fail safe
-            now = self._clock.monotonic()
             self._note(self._watching[put.device], put.device, {put.channel: None}, now)
         self._aim()
 

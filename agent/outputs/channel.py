@@ -197,12 +197,13 @@ class Channel:
         if self.current is None:
             self.current = value
 
-    def fail(self, value: Value) -> None:
+    def fail(self, value: Value, now: float) -> None:
         """Note that a value was not put out; it is tried again when something else happens, or the output comes up."""
         if self.current == value:  # else the next is on its way
             self.current = None
             for each in self.claims.values():
                 each.turn_at, each.is_lit = None, True
+            self._aim(now)
 
     def forget(self, command: Command | None) -> None:
         """Let go of a command that could not be carried out, so that it is not carried out hours later."""
