@@ -42,7 +42,7 @@ def written(kind: Any, text: str) -> Any:
         ValueError: They have faults.
     """
     decoder = Decoder(Variables(Path(), {}))
-    made = decoder.settings(kind, yaml.compose(text), "", Mark("", 0, 0, 0, None, None))
+    made = decoder.settings(kind, yaml.compose(text), "", Mark("", 0, 0, 0, None, 0))
     if made is None:
         raise ValueError("; ".join(fault.what for fault in decoder.faults))
     return made
