@@ -273,6 +273,25 @@ def test_two_outputs_that_exclude_each_other_are_never_on_together(table: Table)
     assert table.puts[2:] == ["2 down.state 1 go-down"]
 
 
+def test_an_output_that_is_down_frees_nobody_by_being_told_to_switch_off() -> None:
+    table = Table(slow=True)
+    table.output("up")
+    table.output("down", '{unless: "up.state == on"}')
+    table.rule("go-up", "{set: {up.state: true}}")
+    table.rule("go-down", "{set: {down.state: true}}")
+    table.board.on_reading("up", {"state": 0}, 0)
+    table.raise_(1, "go-up")
+    table.board.done(table.given[-1])
+    table.raise_(2, "go-down")
+    table.board.on_down("up")
+    table.clear(3, "go-up")
+    table.board.failed(table.given[-1], "gone")
+    assert [put.device for put in table.given] == ["up", "up"]
+    assert table.board.status("down") == {
+        "state": {"value": 0, "interlocked": "up is down", "rule": "go-down"}
+    }  # fmt: skip
+
+
 # --- minimum times -------------------------------------------------------------------------------------------------------
 
 
