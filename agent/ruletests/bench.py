@@ -86,7 +86,6 @@ class Bench:
     def start(self) -> None:
         """Begin, with what an earlier start has saved."""
         self._began = self.clock.now
-        self.plant.stop()
         rulebook = self._rulebook = Rulebook(self._record, self.clock, self)  # type: ignore[arg-type]
         for entry in self._config.rules.values():
             rule: Rule[Any] = registry.module("rules", entry.kind).Rule(entry.settings)
@@ -102,6 +101,7 @@ class Bench:
         if clean:
             self.rulebook.save()
         self._rulebook = None
+        self.plant.stop()
 
     # --- inputs ---------------------------------------------------------------------------------------------------
 
@@ -223,8 +223,10 @@ class Bench:
         if check.subject.is_output:
             value = self.plant.values.get(check.subject.name)
             return Found(check, self._names.value(check.subject.name, value), check.wanted == (value,))
+        if self.is_away:
+            return Found(check, "not known: the agent is away", holds=False)
         states = ["inactive"]
-        for name, alarm in [] if self.is_away else self.rulebook.alarms:
+        for name, alarm in self.rulebook.alarms:
             if name == check.subject.name:
                 states = [alarm.state.value]
                 states += ["shelved"] if alarm.shelved_until is not None else []

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import Counter
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.ruletests.model import SILENT
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from agent.ruletests.model import Case, Course, Silent
     from agent.ruletests.names import Names
 
-_EPSILON = 1e-9
+_LAST: Final = 1_000_000
+_EPSILON: Final = 1e-9
 """Seconds by which two times may differ and be the same, for what sums of fractions come to."""
 
 
@@ -37,6 +39,8 @@ class DeviceCourse:
         if self._every is not None or device in names.stateful:
             marks |= set(back)
         self._marks = sorted(marks)
+        counts = (Counter(at for at, _ in course.points) for course in courses)
+        self._times = {at: count for counted in counts for at, count in counted.items() if count > 1}
         self._is_steady = not any(course.ramp or course.noise for course in courses)
         self._chances = {
             course.channel: random.Random(zlib.crc32(course.channel.encode()))  # noqa: S311 -- the same every day
@@ -48,6 +52,8 @@ class DeviceCourse:
         """Yield each reading with its time, up to the end of the test."""
         every = self._every
         for begin, end in pairwise([*self._marks, until + 1.0]):
+            for turn in range(self._times.get(begin, 1) - 1):
+                yield begin, self._values(begin, turn)
             values = self._values(begin)
             at, count = begin, 0
             while at <= until and (not count or at < end - _EPSILON):
@@ -60,10 +66,11 @@ class DeviceCourse:
                 if not self._is_steady:
                     values = self._values(at)
 
-    def _values(self, at: float) -> dict[str, Value]:
+    def _values(self, at: float, turn: int = _LAST) -> dict[str, Value]:
+        """Return what all channels hold at a time; where several values are written for it, that one of them."""
         values: dict[str, Value] = {}
         for channel, course in self._courses:
-            value = _held(course, at)
+            value = _held(course, at, turn)
             if value is SILENT:
                 continue
             if course.noise and isinstance(value, int | float):
@@ -73,11 +80,15 @@ class DeviceCourse:
         return values
 
 
-def _held(course: Course, at: float) -> Value | Silent:
+def _held(course: Course, at: float, turn: int) -> Value | Silent:
     """Return what a channel holds at a time; silent before anything is written."""
     now: Value | Silent = SILENT
     begin = 0.0
     for when, value in course.points:
+        if when == at:
+            turn -= 1
+            if turn < -1:
+                break
         if when > at + _EPSILON:
             is_between = course.ramp and isinstance(now, int | float) and isinstance(value, int | float)
             if is_between:

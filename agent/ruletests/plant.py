@@ -29,7 +29,7 @@ class Plant:
         self.reports: deque[tuple[str, dict[str, Value]]] = deque()
         self._safe = safe
         self._changed = changed
-        self._before: dict[str, Value] | None = None
+        self._before: dict[str, Value] | None = dict(safe)
         self._causes: dict[str, str] = {}
 
     def stop(self) -> None:

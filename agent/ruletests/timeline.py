@@ -79,7 +79,7 @@ def compare(run: Run, names: Names) -> Outcome:
         wanted = [each for each in case.expected if each.subject == subject]
         happened = [each for each in run.happenings if each.subject == subject]
         is_open = case.only is None or subject in case.only
-        lines += _Matching(telling, wanted, happened).lines(is_open=is_open)
+        lines += _Matching(telling, wanted, happened).lines(case.until, is_open=is_open)
     for check, state, holds in run.found:
         who = names.short(check.subject.name)
         wanted_state = ", ".join(names.value(check.subject.name, each) for each in check.wanted)
@@ -141,14 +141,13 @@ class _Matching:
         self._happened = list(happened)
         self._lines: list[Line] = []
 
-    def lines(self, *, is_open: bool) -> list[Line]:
-        """Return the timeline of it; unless `is_open`, what is not expected may happen all the same."""
+    def lines(self, until: float, *, is_open: bool) -> list[Line]:
+        """Return the timeline of it up to the end of the test; unless `is_open`, other things may happen too."""
         self._pair(lambda one, other: _is_then(one, other) and not differences(one, other))
         self._pair(_is_then)
         self._pair(lambda one, other: not other.echo and same(one.what, other.what))
         for expected in self._wanted:
-            note = "did not happen" if not self._happened else self._instead(expected)
-            self._missing(expected, note)
+            self._missing(expected, f"did not happen{self._instead(expected, until)}")
         for happening in self._happened:
             mark = "+" if is_open and not happening.echo else ":"
             note = "not expected" if mark == "+" else ""
@@ -181,11 +180,15 @@ class _Matching:
         who = self._telling.name(happening.subject)
         return Line(happening.at, mark, who, self._telling.happened(happening), note, place)
 
-    def _instead(self, expected: Expected) -> str:
+    def _instead(self, expected: Expected, until: float) -> str:
         """Say what happened next to where something was expected and did not happen."""
+        if expected.end >= until:
+            return "; the test ends then, a later until: would show more"
+        if not self._happened:
+            return ""
         nearest = min(self._happened, key=lambda each: _away(expected, each))
         when = "then" if _late(expected, nearest) == 0 else f"at {said(nearest.at)}"
-        return f"did not happen; {when} it was {self._telling.word(nearest)}"
+        return f"; {when} it was {self._telling.word(nearest)}"
 
 
 def _late(expected: Expected, happening: Happening) -> float:
