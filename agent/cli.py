@@ -25,6 +25,7 @@ from agent.console import program, say
 from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
+from agent.ruletests import command as ruletests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -205,6 +206,22 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add("check", check, "say every fault of a configuration", "gatepost check gatepost.yaml")
     command.add_argument("config", type=Path, help="the configuration file")
+
+    command = add(
+        "test",
+        ruletests.test,
+        "play tests of the rules on a virtual clock",
+        "gatepost test gatepost.yaml cold-room.tests.yaml",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument(
+        "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"
+    )
+    command.add_argument(
+        "--filter", metavar="NAME", help="only tests whose name contains that, or matches it"
+    )
+    command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
+    command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
 
     command = add("init", init, "write a commented starting configuration", "gatepost init gatepost.yaml")
     command.add_argument(

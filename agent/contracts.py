@@ -49,6 +49,9 @@ class Driver(ABC, Generic[S]):
     blocking: ClassVar[bool] = False
     """True where `open`, `read` and `close` are plain functions that may block: see `BlockingDriver`."""
 
+    tells_state: ClassVar[bool] = False
+    """True where the first reading after `open` is the present state, as of a contact; `gatepost test` must know."""
+
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
@@ -90,6 +93,7 @@ class BlockingDriver(ABC, Generic[S]):
     """
 
     blocking: ClassVar[bool] = True
+    tells_state: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

@@ -293,11 +293,15 @@ class Rulebook:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
+    @property
+    def deadline(self) -> float:
+        """When it next wants the time, in seconds of the monotonic clock."""
+        return min(self._save_at, self._queue[0][0]) if self._queue else self._save_at
+
     async def keep_time(self) -> None:
         """Give rules the time when they want it, until cancelled."""
         while True:
-            due = min(self._save_at, self._queue[0][0]) if self._queue else self._save_at
-            wait = due - self._clock.monotonic()
+            wait = self.deadline - self._clock.monotonic()
             self._changed.clear()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):

@@ -1,0 +1,313 @@
+"""The gateway without a machine: the real rules and alarms, on the virtual clock, without an event loop.
+
+It does in order what the agent does: what falls due before an input comes before it, each reading goes to the rules, and
+what they put out is reported by the outputs and goes to the rules in turn.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any, Final
+
+from agent import registry
+from agent.alarms import ImpossibleError
+from agent.clock import VirtualClock
+from agent.errors import GatepostError
+from agent.events import ALARMS, EventType
+from agent.rulebook import Rulebook
+from agent.ruletests import courses
+from agent.ruletests.model import Case, Deed, Found, Happening, Subject
+from agent.ruletests.moments import said
+from agent.ruletests.plant import Plant
+from agent.ruletests.record import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.config import Config
+    from agent.contracts import Rule
+    from agent.events import Event, Value
+    from agent.ruletests.model import Check, Turn
+    from agent.ruletests.names import Names
+
+MOST_REPORTS: Final = 1_000
+"""Reports of outputs at one time, above which rules and outputs must be feeding each other."""
+
+_ECHOES: Final = {
+    "ack": EventType.ALARM_ACKNOWLEDGED,
+    "shelve": EventType.ALARM_SHELVED,
+    "unshelve": EventType.ALARM_UNSHELVED,
+}
+
+
+class CircleError(GatepostError):
+    """Rules and outputs feed each other without end."""
+
+
+class Bench:
+    """One gateway, from its start on.
+
+    Attributes:
+        clock: The virtual clock; its monotonic time is that of the test.
+        plant: The outputs.
+    """
+
+    def __init__(self, config: Config, names: Names, epoch: int, hear: Callable[[Happening], None]) -> None:
+        """Store the configuration, the wall time at 0 in microseconds, and what is called with all that happens."""
+        self.clock = VirtualClock(0.0, epoch)
+        self.plant = Plant(names.outputs, self._on_output)
+        self._config = config
+        self._names = names
+        self._hear = hear
+        self._record = Record(self.clock, self._on_event)
+        self._down: dict[str, float] = {}  # since when, by device
+        self._deed: Deed | None = None
+        self._began: float | None = None
+        self._rulebook: Rulebook | None = None
+
+    @property
+    def rulebook(self) -> Rulebook:
+        """The rules at work.
+
+        Raises:
+            RuntimeError: The agent is away.
+        """
+        if self._rulebook is None:
+            raise RuntimeError("the agent is away")
+        return self._rulebook
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the agent does not run."""
+        return self._rulebook is None
+
+    # --- its life -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, with what an earlier start has saved."""
+        self._began = self.clock.now
+        rulebook = self._rulebook = Rulebook(self._record, self.clock, self)  # type: ignore[arg-type]
+        for entry in self._config.rules.values():
+            rule: Rule[Any] = registry.module("rules", entry.kind).Rule(entry.settings)
+            rulebook.add(entry.name, rule, entry.outcome)
+        self.plant.open()
+        rulebook.restore()
+        self._drain()
+        for device in self._down:
+            self._on_device(device, "down")
+
+    def stop(self, *, clean: bool = True) -> None:
+        """End, by itself or as a power cut would end it."""
+        if clean:
+            self.rulebook.save()
+        self._rulebook = None
+        self.plant.stop()
+
+    # --- inputs ---------------------------------------------------------------------------------------------------
+
+    def advance(self, to: float) -> None:
+        """Let time go on, and give it to rules and outputs whenever they want it."""
+        if self._began is not None and to > self._began:
+            self.end()
+        rulebook = self._rulebook
+        if rulebook is not None:
+            while (due := rulebook.deadline) <= to:
+                self.clock.now = max(due, self.clock.now)
+                rulebook.on_time(self.clock.now)
+                if self.plant.reports:
+                    self._drain()
+        self.clock.now = to
+
+    def end(self) -> None:
+        """Nothing more comes at this time: tell what a start has changed."""
+        if self._began is not None:
+            self._began = None
+            self.plant.settle()
+
+    def show(self, device: str, values: dict[str, Value]) -> None:
+        """Show a reading of a device that is not down."""
+        rulebook = self._rulebook
+        if rulebook is None or device in self._down:
+            return
+        at = self.clock.now
+        outcome = rulebook.on_reading(device, values, at)
+        if outcome is not None:
+            rulebook.record(outcome, at)
+            if self.plant.reports:
+                self._drain()
+
+    def _drain(self) -> None:
+        """Show what outputs say of themselves."""
+        count = 0
+        while self.plant.reports:
+            count += 1
+            if count > MOST_REPORTS:
+                raise CircleError(f"at {said(self.clock.now)} rules and outputs feed each other without end")
+            device, values = self.plant.reports.popleft()
+            at = self.clock.now
+            outcome = self.rulebook.on_reading(device, values, at)
+            if outcome is not None:
+                self.rulebook.record(outcome, at)
+
+    def turn(self, device: str, what: str) -> None:
+        """Let a device go down, come up, or say what makes no sense."""
+        if what == "down":
+            self._down[device] = self.clock.now
+        if not self.is_away:
+            self._on_device(device, what)
+        if what == "up":
+            self._down.pop(device, None)
+
+    def _on_device(self, device: str, what: str) -> None:
+        append = self._record.append
+        match what:
+            case "down":
+                event = append(EventType.DEVICE_DOWN, device, {"reason": "as the test says"})
+            case "up":
+                lasted = round(self.clock.now - self._down.get(device, self.clock.now), 3)
+                event = append(EventType.DEVICE_UP, device, {"down_for": lasted})
+            case _:
+                facts: dict[str, Value] = {"reason": "as the test says", "evidence": "", "count": 1}
+                event = append(EventType.BAD_READING, device, facts)
+        self.rulebook.on_event(event)
+        self._drain()
+
+    def do(self, deed: Deed) -> None:
+        """Do what somebody does.
+
+        Raises:
+            ImpossibleError: It cannot be done; the text says why.
+        """
+        self._deed = deed
+        try:
+            match deed.verb:
+                case "ack":
+                    self.rulebook.acknowledge(deed.target, "test")
+                case "shelve" if isinstance(deed.value, float):
+                    self.rulebook.shelve(deed.target, deed.value, "test")
+                case "unshelve":
+                    self.rulebook.unshelve(deed.target, "test")
+                case "set":
+                    self.set(deed.target, deed.value, "test")
+                case _:
+                    self.stop(clean=deed.verb == "restart")
+            if not self.is_away:
+                self._drain()
+        finally:
+            self._deed = None
+
+    def set(self, target: str, value: Value | bool, cause: str) -> None:
+        """Set an output: what `Commander.set` does."""
+        device, _, channel = target.partition(".")
+        self.plant.put(device, channel, int(value) if isinstance(value, bool) else value, cause)
+
+    # --- what happens ---------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event) -> None:
+        if event.type not in ALARMS:
+            return
+        deed = self._deed
+        is_echo = deed is not None and _ECHOES.get(deed.verb) == event.type and deed.target == event.source
+        at = (event.time - self.clock.epoch) / 1e6
+        subject = Subject(is_output=False, name=event.source)
+        self._hear(Happening(at, subject, event.type.removeprefix("alarm."), event.values, is_echo))
+
+    def _on_output(self, channel: str, value: Value, cause: str) -> None:
+        deed = self._deed
+        is_echo = deed is not None and (deed.verb, deed.target, deed.value) == ("set", channel, value)
+        subject = Subject(is_output=True, name=channel)
+        self._hear(Happening(self.clock.now, subject, value, {"cause": cause}, is_echo))
+
+    def look(self, check: Check) -> Found:
+        """Say how something is, and whether it is as it should be."""
+        if check.subject.is_output:
+            value = self.plant.values.get(check.subject.name)
+            return Found(check, self._names.value(check.subject.name, value), check.wanted == (value,))
+        if self.is_away:
+            return Found(check, "not known: the agent is away", holds=False)
+        states = ["inactive"]
+        for name, alarm in self.rulebook.alarms:
+            if name == check.subject.name:
+                states = [alarm.state.value]
+                states += ["shelved"] if alarm.shelved_until is not None else []
+                states += ["suppressed"] if alarm.suppressed else []
+        known = {*states, *(["active"] if states[0].startswith("active") else [])}
+        return Found(check, ", ".join(states), known.issuperset(map(str, check.wanted)))
+
+
+class Run:
+    """What one test came to.
+
+    Attributes:
+        case: The test.
+        happenings: What happened, in order.
+        found: What its checks found.
+        refused: The deeds that could not be done, with the reason.
+        failure: Why it could not be played to its end; "" where it was.
+        trace: Each reading, where they were asked for: time, device, values.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.happenings: list[Happening] = []
+        self.found: list[Found] = []
+        self.refused: list[tuple[Deed, str]] = []
+        self.failure = ""
+        self.trace: list[tuple[float, str, dict[str, Value]]] = []
+
+
+_Input = tuple[float, int, int, Any]
+"""Time, order within that time, which one it is of those, and what it is."""
+
+
+def _inputs(case: Case, names: Names) -> Iterator[_Input]:
+    """Yield all that a test does to the gateway, in order: at one time starts, devices, readings, people, and then looks."""
+    starts = [
+        deed.at + deed.value for deed in case.deeds if not deed.target and isinstance(deed.value, float)
+    ]
+    streams: list[Iterator[_Input]] = [
+        ((at, 0, index, None) for index, at in enumerate([0.0, *starts])),
+        ((turn.at, 1, index, turn) for index, turn in enumerate(case.turns)),
+        ((deed.at, 3, index, deed) for index, deed in enumerate(case.deeds)),
+        ((check.at, 4, index, check) for index, check in enumerate(case.checks)),
+    ]
+    for index, course in enumerate(courses.devices(case, names)):
+        streams.append(_spoken(course, index, case.until))
+    return heapq.merge(*streams)
+
+
+def _spoken(course: courses.DeviceCourse, index: int, until: float) -> Iterator[_Input]:
+    device = course.device
+    for at, values in course.readings(until):
+        yield at, 2, index, (device, values)
+
+
+def play(config: Config, names: Names, case: Case, *, with_trace: bool = False) -> Run:
+    """Play a test."""
+    run = Run(case)
+    bench = Bench(config, names, case.epoch, run.happenings.append)
+    try:
+        for at, order, _, what in _inputs(case, names):
+            bench.advance(at)
+            match order:
+                case 0:
+                    bench.start()
+                case 1:
+                    turn: Turn = what
+                    bench.turn(turn.device, turn.what)
+                case 2:
+                    bench.show(*what)
+                    if with_trace:
+                        run.trace.append((at, *what))
+                case 3:
+                    try:
+                        bench.do(what)
+                    except ImpossibleError as error:
+                        run.refused.append((what, str(error)))
+                case _:
+                    run.found.append(bench.look(what))
+        bench.advance(case.until)
+        bench.end()
+    except CircleError as error:
+        run.failure = str(error)
+    return run
