@@ -62,6 +62,7 @@ class Rulebook:
 
     Attributes:
         out_of_service: The names of the rules that do not work, as the configuration says.
+        is_lazy: Whether states are only saved by `save`: for who knows that it will end by itself, and must be fast.
     """
 
     def __init__(self, log: EventLog, clock: Clock, commander: Commander) -> None:
@@ -70,6 +71,7 @@ class Rulebook:
         self._boot = clock.boot()
         self._commander = commander
         self.out_of_service: list[str] = []
+        self.is_lazy = False
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[str, list[_Watched]] = {}  # by device
         self._followers: dict[str, list[_Entry]] = {}
@@ -228,12 +230,16 @@ class Rulebook:
 
     def _note(self, entry: _Entry) -> None:
         """Save a rule's state, and look at its deadline."""
+        if not self.is_lazy:
+            self._save(entry)
+        self._queue_deadline(entry)
+
+    def _save(self, entry: _Entry) -> None:
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
         state = {**entry.rule.state(now), **entry.alarm.saved(now), **saved}
         self._log.put_state(_PREFIX + entry.name, state)
         entry.rule.is_unsaved = False
-        self._queue_deadline(entry)
 
     def _take(self, entry: _Entry, verdict: Verdict | None, at: float) -> None:
         """Do what a rule says of itself, without a reading."""
@@ -320,7 +326,8 @@ class Rulebook:
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
             self._tell_local_time()
-            self.save()
+            if not self.is_lazy:
+                self.save()
 
     def _tell_local_time(self) -> None:
         """Tell the rules where the wall clock was set, or summer time began or ended; within a minute of it."""
@@ -335,8 +342,8 @@ class Rulebook:
     def save(self) -> None:
         """Save what rules would forget in a crash; to be called before the end too."""
         for entry in self._entries.values():
-            if entry.rule.is_unsaved:
-                self._note(entry)
+            if entry.rule.is_unsaved or self.is_lazy:
+                self._save(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:
