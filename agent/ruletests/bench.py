@@ -121,6 +121,10 @@ class Bench:
         self._rulebook = None
         self.plant.stop()
 
+    def forget_down(self) -> None:
+        """Take no device as down any more: it will be said again."""
+        self._down.clear()
+
     # --- inputs ---------------------------------------------------------------------------------------------------
 
     def advance(self, to: float) -> None:
