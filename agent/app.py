@@ -101,8 +101,9 @@ class App:
         self._abouts: dict[str, Event] = {}
         self._broker_tried = asyncio.Event()
         self._started = self._clock.monotonic()
-        self._commander = Commander(self.log)
-        self._rulebook = Rulebook(self.log, self._clock, self._commander)
+        self._commander = Commander(self.log, self._clock)
+        self._board = self._commander.board
+        self._rulebook = Rulebook(self.log, self._clock, self._board)
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -147,7 +148,9 @@ class App:
                 logger.warning(
                     "what is simulated goes where the configuration says (%s), as if it were real", names
                 )
-            services: list[_Start] = [self.log.keep, self._rulebook.keep_time, api.serve, _feed_watchdog]
+            services: list[_Start] = [
+                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, _feed_watchdog,
+            ]  # fmt: skip
             if self._config.broker is not None:
                 services.append(self._embedded_broker)
             else:
@@ -170,6 +173,7 @@ class App:
             finally:
                 stopping.cancel()
                 notify("STOPPING=1")
+                self._commander.stop()
                 await _end(sensing)
                 self._rulebook.save()
                 uptime = round(self._clock.monotonic() - self._started, 3)
@@ -202,10 +206,17 @@ class App:
                 settings = await self._simulated(device, stack)
             driver: Driver[Any] = registry.module("drivers", device.driver).Driver(settings)
             if isinstance(driver, Output):
-                self._commander.add(device.name, driver)
+                self._commander.add(device.name, driver, device.output)
             reporter = Reporter(device.report, polled=hasattr(settings, "every"))
             intake = Intake(
-                device.name, driver, reporter, self._rulebook, self.log, self._clock, self._threads
+                device.name,
+                driver,
+                reporter,
+                self._board,
+                self._rulebook,
+                self.log,
+                self._clock,
+                self._threads,
             )
             self._intakes[device.name] = intake
             units = driver.channels()
@@ -292,6 +303,7 @@ class App:
         if part.kind != "device":
             return
         if part.health is Health.DOWN:
+            self._board.on_down(part.name)
             self._rulebook.on_event(
                 self.log.append(EventType.DEVICE_DOWN, part.name, {"reason": part.reason})
             )
@@ -299,7 +311,7 @@ class App:
             if part.was_down:
                 back = self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
                 self._rulebook.on_event(back)
-            self._commander.on_up(part.name)
+            self._board.on_up(part.name)
 
     # --- telling --------------------------------------------------------------------------------------------------
 
@@ -317,6 +329,8 @@ class App:
                 channel: {"value": v, "age": round(now - at, 1)} for channel, (v, at) in intake.latest.items()
             }
             parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
+            if (output := self._board.status(name)) is not None:
+                parts["device"][name]["output"] = output
         for name, courier in self._couriers.items():
             waiting = await self.log.consumer(name).waiting()
             parts["forwarder"][name] |= {

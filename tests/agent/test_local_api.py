@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.boards import no_outputs
 
 from agent import eventlog
 from agent.api.local import LocalApi
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.contracts import Gateway
 from agent.encodings import json as plain_json
 from agent.eventlog import EventLog
@@ -36,7 +36,7 @@ async def serving(
     async def status() -> dict[str, Any]:
         return {"gateway": "g"}
 
-    rulebook = Rulebook(log, VirtualClock(), Commander(log))
+    rulebook = Rulebook(log, VirtualClock(), no_outputs(log, VirtualClock()))
     hot = threshold.Rule(threshold.Settings(of="air.temperature", above=35.0))
     rulebook.add("too-hot", hot, RuleOutcome(latch=True))
     rulebook.restore()
