@@ -222,6 +222,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
     command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
+    command.add_argument(
+        "--replay",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="LOG",
+        help="in place of tests play a log, by default the configuration's own, and tell what would be otherwise",
+    )
+    command.add_argument(
+        "--since", type=_moment, metavar="TIME", help="of a replay: tell from that time on, e.g. 1d (ago)"
+    )
+    command.add_argument("--until", type=_moment, metavar="TIME", help="of a replay: up to that time")
+    command.add_argument(
+        "--plot", type=Path, metavar="DIR", help="also draw what rules saw, an SVG for each test"
+    )
+    command.set_defaults(simulate=False)
 
     command = add("init", init, "write a commented starting configuration", "gatepost init gatepost.yaml")
     command.add_argument(

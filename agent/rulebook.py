@@ -62,6 +62,7 @@ class Rulebook:
 
     Attributes:
         out_of_service: The names of the rules that do not work, as the configuration says.
+        is_lazy: Whether states are only saved by `save`: for who knows that it will end by itself, and must be fast.
     """
 
     def __init__(self, log: EventLog, clock: Clock, board: Board) -> None:
@@ -71,6 +72,7 @@ class Rulebook:
         self._board = board
         board.on_began = lambda name: self._note(self._entries[name])
         self.out_of_service: list[str] = []
+        self.is_lazy = False
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[str, list[_Watched]] = {}  # by device
         self._followers: dict[str, list[_Entry]] = {}
@@ -232,12 +234,16 @@ class Rulebook:
 
     def _note(self, entry: _Entry) -> None:
         """Save a rule's state, and look at its deadline."""
+        if not self.is_lazy:
+            self._save(entry)
+        self._queue_deadline(entry)
+
+    def _save(self, entry: _Entry) -> None:
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
         state = {**entry.rule.state(now), **entry.alarm.saved(now), **self._board.state(entry.name, now)}
         self._log.put_state(_PREFIX + entry.name, state | saved)
         entry.rule.is_unsaved = False
-        self._queue_deadline(entry)
 
     def _take(self, entry: _Entry, verdict: Verdict | None, at: float) -> None:
         """Do what a rule says of itself, without a reading."""
@@ -326,7 +332,8 @@ class Rulebook:
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
             self._tell_local_time()
-            self.save()
+            if not self.is_lazy:
+                self.save()
 
     def _tell_local_time(self) -> None:
         """Tell the rules where the wall clock was set, or summer time began or ended; within a minute of it."""
@@ -341,8 +348,8 @@ class Rulebook:
     def save(self) -> None:
         """Save what rules would forget in a crash; to be called before the end too."""
         for entry in self._entries.values():
-            if entry.rule.is_unsaved:
-                self._note(entry)
+            if entry.rule.is_unsaved or self.is_lazy:
+                self._save(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:

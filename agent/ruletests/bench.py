@@ -52,8 +52,24 @@ class Bench:
         plant: The outputs.
     """
 
-    def __init__(self, config: Config, names: Names, epoch: int, hear: Callable[[Happening], None]) -> None:
-        """Store the configuration, the wall time at 0 in microseconds, and what is called with all that happens."""
+    def __init__(
+        self,
+        config: Config,
+        names: Names,
+        epoch: int,
+        hear: Callable[[Happening], None],
+        *,
+        may_crash: bool = False,
+    ) -> None:
+        """Store what it is made of.
+
+        Args:
+            config: The configuration.
+            names: Its names.
+            epoch: The wall time at 0, in microseconds since 1970-01-01 UTC.
+            hear: Called with all that happens.
+            may_crash: Whether it may end without saving, so that it must save all the time, as the agent does.
+        """
         self.clock = VirtualClock(0.0, epoch)
         self.plant = Plant(names.outputs, self._on_output)
         self._config = config
@@ -64,6 +80,7 @@ class Bench:
         self._deed: Deed | None = None
         self._began: float | None = None
         self._rulebook: Rulebook | None = None
+        self._may_crash = may_crash
 
     @property
     def rulebook(self) -> Rulebook:
@@ -87,6 +104,7 @@ class Bench:
         """Begin, with what an earlier start has saved."""
         self._began = self.clock.now
         rulebook = self._rulebook = Rulebook(self._record, self.clock, self)  # type: ignore[arg-type]
+        rulebook.is_lazy = not self._may_crash
         for entry in self._config.rules.values():
             rule: Rule[Any] = registry.module("rules", entry.kind).Rule(entry.settings)
             rulebook.add(entry.name, rule, entry.outcome)
@@ -102,6 +120,10 @@ class Bench:
             self.rulebook.save()
         self._rulebook = None
         self.plant.stop()
+
+    def forget_down(self) -> None:
+        """Take no device as down any more: it will be said again."""
+        self._down.clear()
 
     # --- inputs ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +307,8 @@ def _spoken(course: courses.DeviceCourse, index: int, until: float) -> Iterator[
 def play(config: Config, names: Names, case: Case, *, with_trace: bool = False) -> Run:
     """Play a test."""
     run = Run(case)
-    bench = Bench(config, names, case.epoch, run.happenings.append)
+    may_crash = any(deed.verb == "crash" for deed in case.deeds)
+    bench = Bench(config, names, case.epoch, run.happenings.append, may_crash=may_crash)
     try:
         for at, order, _, what in _inputs(case, names):
             bench.advance(at)

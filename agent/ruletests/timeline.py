@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 def compare(run: Run, names: Names) -> Outcome:
     """Hold what happened in a test against what it expects."""
     case = run.case
-    telling = _Telling(names)
+    telling = Telling(names)
     lines = list(_inputs(run, names))
     subjects = dict.fromkeys(
         [*(each.subject for each in case.expected), *(each.subject for each in run.happenings)]
@@ -94,20 +94,23 @@ def compare(run: Run, names: Names) -> Outcome:
     )  # stable: as they came within a time
 
 
-class _Telling:
+class Telling:
     """Says what happened in a few words."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
 
     def name(self, subject: Subject) -> str:
+        """Return what people call it."""
         return self._names.short(subject.name) if subject.is_output else subject.name
 
     def word(self, happening: Happening) -> str:
+        """Return what happened, in a word."""
         value = self._names.value(happening.subject.name, happening.what)
         return f"set to {value}" if happening.subject.is_output else value
 
     def happened(self, happening: Happening) -> str:
+        """Return what happened, with what there is to know of it."""
         facts = happening.facts
         if happening.subject.is_output:
             return f"{self._names.value(happening.subject.name, happening.what)}  (by {facts['cause']})"
@@ -126,6 +129,7 @@ class _Telling:
         return "  ".join(words)
 
     def expected(self, expected: Expected) -> str:
+        """Return what was expected, as it is written."""
         facts = ", ".join(f"{name} {written.text}" for name, written in expected.facts.items())
         until = f"  (until {said(expected.end)})" if expected.end > expected.begin else ""
         what = self._names.value(expected.subject.name, expected.what)
@@ -135,7 +139,7 @@ class _Telling:
 class _Matching:
     """What is expected of one alarm or output, and what happened to it."""
 
-    def __init__(self, telling: _Telling, wanted: Sequence[Expected], happened: Sequence[Happening]) -> None:
+    def __init__(self, telling: Telling, wanted: Sequence[Expected], happened: Sequence[Happening]) -> None:
         self._telling = telling
         self._wanted = list(wanted)
         self._happened = list(happened)
