@@ -87,19 +87,25 @@ def check(options: argparse.Namespace) -> int:
 
 
 def init(options: argparse.Namespace) -> int:
-    """Write a commented starting configuration."""
-    target: Path = options.path
-    if target.exists() and not options.force:
-        raise GatepostError(f"{target} exists already; name another file, or write over it with --force")
+    """Write a commented starting configuration, or one of the examples with the tests of its rules."""
+    name = options.example
+    target: Path = options.path or Path(f"{name or 'gatepost'}.yaml")
+    files = {target: catalog.shared_file("gatepost.yaml")}
+    if name is not None:
+        files = dict(zip((target, target.with_suffix(".tests.yaml")), catalog.example(name), strict=True))
+    for file in files:
+        if file.exists() and not options.force:
+            raise GatepostError(f"{file} exists already; name another file, or write over it with --force")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(catalog.shared_file("gatepost.yaml"), encoding="utf-8")
-        text = schema.text()
-        target.with_name("gatepost.schema.json").write_text(text, encoding="utf-8")
+        for file, text in files.items():
+            file.write_text(text, encoding="utf-8")
+        target.with_name("gatepost.schema.json").write_text(schema.text(), encoding="utf-8")
     except OSError as error:
         raise GatepostError(f"cannot write {target}: {error.strerror}") from error
-    say(f"wrote {target} (and gatepost.schema.json beside it, for editors)")
-    say(f"next: edit it, then: {program()} check {target} && {program()} run --simulate {target}")
+    say(f"wrote {' and '.join(map(str, files))} (and gatepost.schema.json beside it, for editors)")
+    verb = "check" if name is None else "test"
+    say(f"next: edit it, then: {program()} {verb} {target} && {program()} run --simulate {target}")
     return DONE
 
 
@@ -239,9 +245,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(simulate=False)
 
-    command = add("init", init, "write a commented starting configuration", "gatepost init gatepost.yaml")
+    command = add("init", init, "write a commented starting configuration", "gatepost init --example cold-room")
     command.add_argument(
-        "path", type=Path, nargs="?", default=Path("gatepost.yaml"), help="by default gatepost.yaml"
+        "path", type=Path, nargs="?", help="by default gatepost.yaml, or the example's name with .yaml"
+    )
+    command.add_argument(
+        "--example",
+        choices=catalog.examples(),
+        metavar="NAME",
+        help=f"one that is ready to be adapted, with the tests of its rules: {', '.join(catalog.examples())}",
     )
     command.add_argument("--force", action="store_true", help="write over a file that is there")
 
