@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.alarms import Notice
     from agent.clock import Clock
     from agent.contracts import Rule, Transition, Verdict
-    from agent.eventlog import EventLog
+    from agent.eventlog.journal import Journal
     from agent.events import Event, Severity, Value
     from agent.outcome import RuleOutcome
     from agent.outputs.board import Board
@@ -65,7 +65,7 @@ class Rulebook:
         is_lazy: Whether states are only saved by `save`: for who knows that it will end by itself, and must be fast.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, board: Board) -> None:
+    def __init__(self, log: Journal, clock: Clock, board: Board) -> None:
         self._log = log
         self._clock = clock
         self._boot = clock.boot()

@@ -7,16 +7,20 @@ what they put out is reported by the outputs and goes to the rules in turn.
 from __future__ import annotations
 
 import heapq
+import math
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from agent import registry
 from agent.alarms import ImpossibleError
 from agent.clock import VirtualClock
+from agent.contracts import Output
 from agent.errors import GatepostError
 from agent.events import ALARMS, EventType
+from agent.outputs.board import Board
 from agent.rulebook import Rulebook
 from agent.ruletests import courses
-from agent.ruletests.model import Case, Deed, Found, Happening, Subject
+from agent.ruletests.model import FAILED, Case, Deed, Found, Happening, Subject
 from agent.ruletests.moments import said
 from agent.ruletests.plant import Plant
 from agent.ruletests.record import Record
@@ -27,12 +31,20 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.contracts import Rule
     from agent.events import Event, Value
+    from agent.outputs.puts import Put
     from agent.ruletests.model import Check, Turn
     from agent.ruletests.names import Names
 
 MOST_REPORTS: Final = 1_000
 """Reports of outputs at one time, above which rules and outputs must be feeding each other."""
 
+MOST_TURNS: Final = 10_000
+"""Looks at the time at one time, above which rules and outputs must be for ever due."""
+
+TEST: Final = "test"
+"""The cause of what a test sets, and who acknowledges and shelves for it."""
+
+_REASON: Final = "as the test says"
 _ECHOES: Final = {
     "ack": EventType.ALARM_ACKNOWLEDGED,
     "shelve": EventType.ALARM_SHELVED,
@@ -80,6 +92,8 @@ class Bench:
         self._deed: Deed | None = None
         self._began: float | None = None
         self._rulebook: Rulebook | None = None
+        self._board: Board | None = None
+        self._puts: deque[Put] = deque()
         self._may_crash = may_crash
 
     @property
@@ -94,6 +108,17 @@ class Bench:
         return self._rulebook
 
     @property
+    def board(self) -> Board:
+        """The outputs' settings at work.
+
+        Raises:
+            RuntimeError: The agent is away.
+        """
+        if self._board is None:
+            raise RuntimeError("the agent is away")
+        return self._board
+
+    @property
     def is_away(self) -> bool:
         """Whether the agent does not run."""
         return self._rulebook is None
@@ -103,22 +128,31 @@ class Bench:
     def start(self) -> None:
         """Begin, with what an earlier start has saved."""
         self._began = self.clock.now
-        rulebook = self._rulebook = Rulebook(self._record, self.clock, self)  # type: ignore[arg-type]
+        self._puts.clear()
+        board = self._board = Board(self._record, self.clock, self._put)
+        rulebook = self._rulebook = Rulebook(self._record, self.clock, board)
         rulebook.is_lazy = not self._may_crash
+        for device in self._config.devices.values():
+            driver = registry.module("drivers", device.driver).Driver(device.settings)
+            if isinstance(driver, Output):
+                board.add(device.name, device.output, driver.safe(), driver.checked)
         for entry in self._config.rules.values():
             rule: Rule[Any] = registry.module("rules", entry.kind).Rule(entry.settings)
             rulebook.add(entry.name, rule, entry.outcome)
-        self.plant.open()
         rulebook.restore()
+        for name in self._config.devices:
+            if name in self._down:
+                self._on_device(name, "down")
+            else:
+                self.plant.open(name)
+                board.on_up(name)
         self._drain()
-        for device in self._down:
-            self._on_device(device, "down")
 
     def stop(self, *, clean: bool = True) -> None:
         """End, by itself or as a power cut would end it."""
         if clean:
             self.rulebook.save()
-        self._rulebook = None
+        self._rulebook = self._board = None
         self.plant.stop()
 
     def forget_down(self) -> None:
@@ -131,14 +165,29 @@ class Bench:
         """Let time go on, and give it to rules and outputs whenever they want it."""
         if self._began is not None and to > self._began:
             self.end()
-        rulebook = self._rulebook
-        if rulebook is not None:
-            while (due := rulebook.deadline) <= to:
-                self.clock.now = max(due, self.clock.now)
-                rulebook.on_time(self.clock.now)
-                if self.plant.reports:
-                    self._drain()
+        turns = 0
+        while (due := self._deadline) <= to:
+            turns = 0 if due > self.clock.now else turns + 1
+            if turns > MOST_TURNS:
+                raise CircleError(f"at {said(due)} rules and outputs never come to rest")
+            self._give_time(max(due, self.clock.now))
         self.clock.now = to
+
+    @property
+    def _deadline(self) -> float:
+        """When rules or outputs next want the time."""
+        if self._rulebook is None or self._board is None:
+            return math.inf
+        due = self._board.deadline
+        return self._rulebook.deadline if due is None else min(due, self._rulebook.deadline)
+
+    def _give_time(self, now: float) -> None:
+        self.clock.now = now
+        if self.rulebook.deadline <= now:
+            self.rulebook.on_time(now)
+        if self.board.deadline is not None and self.board.deadline <= now:
+            self.board.on_time(now)
+        self._drain()
 
     def end(self) -> None:
         """Nothing more comes at this time: tell what a start has changed."""
@@ -148,51 +197,78 @@ class Bench:
 
     def show(self, device: str, values: dict[str, Value]) -> None:
         """Show a reading of a device that is not down."""
-        rulebook = self._rulebook
-        if rulebook is None or device in self._down:
+        if self._rulebook is None or device in self._down:
             return
+        self._see(device, values)
+        if self._puts or self.plant.reports:
+            self._drain()
+
+    def _see(self, device: str, values: dict[str, Value]) -> None:
+        """Show a reading to interlocks and rules: what `Intake.take` does."""
         at = self.clock.now
-        outcome = rulebook.on_reading(device, values, at)
+        self.board.on_reading(device, values, at)
+        outcome = self.rulebook.on_reading(device, values, at)
         if outcome is not None:
-            rulebook.record(outcome, at)
-            if self.plant.reports:
-                self._drain()
+            self.rulebook.record(outcome, at)
+
+    def _put(self, put: Put) -> None:
+        """Put something out, as soon as what the board is doing is done: what `Commander` does."""
+        if not put.is_turn:
+            self._record.append(EventType.COMMAND, put.device, put.facts)
+        self._puts.append(put)
 
     def _drain(self) -> None:
-        """Show what outputs say of themselves."""
+        """Put out what is to be put out, and show what outputs then say of themselves."""
         count = 0
-        while self.plant.reports:
+        while self._puts or self.plant.reports:
             count += 1
             if count > MOST_REPORTS:
                 raise CircleError(f"at {said(self.clock.now)} rules and outputs feed each other without end")
-            device, values = self.plant.reports.popleft()
-            at = self.clock.now
-            outcome = self.rulebook.on_reading(device, values, at)
-            if outcome is not None:
-                self.rulebook.record(outcome, at)
+            if self._puts:
+                self._carry_out(self._puts.popleft())
+            else:
+                self._see(*self.plant.reports.popleft())
+
+    def _carry_out(self, put: Put) -> None:
+        if put.device in self._down:
+            reason = f"{put.device} is down"
+            self._record.append(EventType.COMMAND_FAILED, put.device, put.facts | {"reason": reason})
+            self.board.failed(put, reason)
+            return
+        self.plant.put(put)
+        if not put.is_turn:
+            self._record.append(EventType.COMMAND_DONE, put.device, put.facts)
+        self.board.done(put)
 
     def turn(self, device: str, what: str) -> None:
         """Let a device go down, come up, or say what makes no sense."""
         if what == "down":
-            self._down[device] = self.clock.now
-        if not self.is_away:
-            self._on_device(device, what)
-        if what == "up":
-            self._down.pop(device, None)
+            self._down.setdefault(device, self.clock.now)
+        since = self._down.pop(device, None) if what == "up" else None
+        if self.is_away:
+            return
+        is_settled = self.plant.is_settled
+        self.plant.pause()
+        self._on_device(device, what, since)
+        self._drain()
+        if is_settled:
+            self.plant.settle()
 
-    def _on_device(self, device: str, what: str) -> None:
+    def _on_device(self, device: str, what: str, since: float | None = None) -> None:
+        """Log what has become of a device, and tell rules and outputs: what `App` does."""
         append = self._record.append
         match what:
             case "down":
-                event = append(EventType.DEVICE_DOWN, device, {"reason": "as the test says"})
+                self.board.on_down(device)
+                self.rulebook.on_event(append(EventType.DEVICE_DOWN, device, {"reason": _REASON}))
             case "up":
-                lasted = round(self.clock.now - self._down.get(device, self.clock.now), 3)
-                event = append(EventType.DEVICE_UP, device, {"down_for": lasted})
+                lasted = 0.0 if since is None else round(self.clock.now - since, 3)
+                self.plant.open(device)
+                self.rulebook.on_event(append(EventType.DEVICE_UP, device, {"down_for": lasted}))
+                self.board.on_up(device)
             case _:
-                facts: dict[str, Value] = {"reason": "as the test says", "evidence": "", "count": 1}
-                event = append(EventType.BAD_READING, device, facts)
-        self.rulebook.on_event(event)
-        self._drain()
+                facts: dict[str, Value] = {"reason": _REASON, "evidence": "", "count": 1}
+                self.rulebook.on_event(append(EventType.BAD_READING, device, facts))
 
     def do(self, deed: Deed) -> None:
         """Do what somebody does.
@@ -204,13 +280,14 @@ class Bench:
         try:
             match deed.verb:
                 case "ack":
-                    self.rulebook.acknowledge(deed.target, "test")
+                    self.rulebook.acknowledge(deed.target, TEST)
                 case "shelve" if isinstance(deed.value, float):
-                    self.rulebook.shelve(deed.target, deed.value, "test")
+                    self.rulebook.shelve(deed.target, deed.value, TEST)
                 case "unshelve":
-                    self.rulebook.unshelve(deed.target, "test")
+                    self.rulebook.unshelve(deed.target, TEST)
                 case "set":
-                    self.set(deed.target, deed.value, "test")
+                    device, _, channel = deed.target.partition(".")
+                    self.board.command(device, channel, deed.value, TEST)
                 case _:
                     self.stop(clean=deed.verb == "restart")
             if not self.is_away:
@@ -218,32 +295,31 @@ class Bench:
         finally:
             self._deed = None
 
-    def set(self, target: str, value: Value | bool, cause: str) -> None:
-        """Set an output: what `Commander.set` does."""
-        device, _, channel = target.partition(".")
-        self.plant.put(device, channel, int(value) if isinstance(value, bool) else value, cause)
-
     # --- what happens ---------------------------------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
-        if event.type not in ALARMS:
-            return
         deed = self._deed
-        is_echo = deed is not None and _ECHOES.get(deed.verb) == event.type and deed.target == event.source
         at = (event.time - self.clock.epoch) / 1e6
-        subject = Subject(is_output=False, name=event.source)
-        self._hear(Happening(at, subject, event.type.removeprefix("alarm."), event.values, is_echo))
+        if event.type == EventType.COMMAND_FAILED:
+            subject = Subject(is_output=True, name=f"{event.source}.{event.values['channel']}")
+            self._hear(Happening(at, subject, FAILED, event.values))
+        elif event.type in ALARMS or event.type == EventType.RULE_THROTTLED:
+            is_echo = (
+                deed is not None and _ECHOES.get(deed.verb) == event.type and deed.target == event.source
+            )
+            subject = Subject(is_output=False, name=event.source)
+            self._hear(Happening(at, subject, event.type.partition(".")[2], event.values, is_echo))
 
     def _on_output(self, channel: str, value: Value, cause: str) -> None:
         deed = self._deed
-        is_echo = deed is not None and (deed.verb, deed.target, deed.value) == ("set", channel, value)
+        is_echo = deed is not None and (deed.verb, deed.target) == ("set", channel) and cause == TEST
         subject = Subject(is_output=True, name=channel)
         self._hear(Happening(self.clock.now, subject, value, {"cause": cause}, is_echo))
 
     def look(self, check: Check) -> Found:
         """Say how something is, and whether it is as it should be."""
         if check.subject.is_output:
-            value = self.plant.values.get(check.subject.name)
+            value = self.plant.shown.get(check.subject.name)
             return Found(check, self._names.value(check.subject.name, value), check.wanted == (value,))
         if self.is_away:
             return Found(check, "not known: the agent is away", holds=False)

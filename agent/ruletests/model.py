@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,10 @@ class Silent:
         return "silent"
 
 
-SILENT = Silent()
+SILENT: Final = Silent()
+
+FAILED: Final = "failed"
+"""What happens to an output that is not set: a command or a rule is kept from it."""
 
 
 class Place(NamedTuple):

@@ -49,7 +49,7 @@ class Names:
         known = channels if channels is not None else getattr(driver.settings, "units", {})
         self.units |= {f"{name}.{channel}": unit for channel, unit in known.items()}
         if isinstance(driver, contracts.Output):
-            self.outputs |= {f"{name}.{channel}": value for channel, value in _safe(driver).items()}
+            self.outputs |= {f"{name}.{channel}": value for channel, value in driver.safe().items()}
         if driver.tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
             self.switches |= {f"{name}.{channel}" for channel in channels or ()}
         if (every := getattr(driver.settings, "every", None)) is not None:
@@ -115,12 +115,6 @@ def number(value: Value) -> str:
     if value is None:
         return "nothing"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _safe(driver: contracts.Output[Any]) -> Mapping[str, Value]:
-    """Return the safe value by channel of an output."""
-    safe = getattr(driver.settings, "safe", 0)
-    return dict.fromkeys(driver.channels() or (), int(safe) if isinstance(safe, bool) else safe)
 
 
 def _watched(config: Config) -> list[str]:

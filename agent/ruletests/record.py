@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.clock import Clock
-    from agent.events import Quality, Value
+    from agent.events import Value
 
 
 class Record:
@@ -31,12 +31,11 @@ class Record:
         source: str,
         values: dict[str, Value],
         time: int | None = None,
-        quality: dict[str, Quality] | None = None,
     ) -> Event:
         """Take an event: see `EventLog.append`."""
         self._seq += 1
         when = self._clock.wall() if time is None else time
-        event = Event(1, self._seq, event_type, source, when, values, quality)
+        event = Event(1, self._seq, event_type, source, when, values)
         self._hear(event)
         return event
 

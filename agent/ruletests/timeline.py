@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.ruletests.model import Expected, Happening, Silent, Subject, Written
+from agent.ruletests.model import FAILED, Expected, Happening, Silent, Subject, Written
 from agent.ruletests.moments import said
 from agent.ruletests.names import number
 
@@ -107,13 +107,17 @@ class Telling:
     def word(self, happening: Happening) -> str:
         """Return what happened, in a word."""
         value = self._names.value(happening.subject.name, happening.what)
-        return f"set to {value}" if happening.subject.is_output else value
+        is_set = happening.subject.is_output and happening.what != FAILED
+        return f"set to {value}" if is_set else value
 
     def happened(self, happening: Happening) -> str:
         """Return what happened, with what there is to know of it."""
         facts = happening.facts
+        name = happening.subject.name
+        if happening.subject.is_output and happening.what == FAILED:
+            return f"failed to be set to {self._names.value(name, facts['value'])} by {facts['cause']}  ({facts['reason']})"
         if happening.subject.is_output:
-            return f"{self._names.value(happening.subject.name, happening.what)}  (by {facts['cause']})"
+            return f"{self._names.value(name, happening.what)}  (by {facts['cause']})"
         words = [str(happening.what)]
         if "of" in facts:
             of = str(facts["of"])

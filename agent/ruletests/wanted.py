@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from agent.events import Value
     from agent.ruletests.pages import Page, Timed
 
-WORDS: Final = tuple(sorted(each.removeprefix("alarm.") for each in ALARMS))
-"""What may happen to an alarm."""
+WORDS: Final = tuple(sorted([*(each.removeprefix("alarm.") for each in ALARMS), "throttled"]))
+"""What may happen to an alarm, and to what its rule does."""
 
 FACTS: Final = (
     "severity", "of", "value", "limit", "message", "state", "duration", "before", "by", "comment", "for", "count", "within",
-    "shelved", "suppressed",
+    "shelved", "suppressed", "reason",
 )  # fmt: skip
 """What may be said of an event of an alarm."""
-OUTPUT_FACTS: Final = ("cause",)
+OUTPUT_FACTS: Final = ("cause", "reason", "value")
 TIMES: Final = ("duration", "for", "within")
 """The facts that are lengths of time."""
 

@@ -29,9 +29,9 @@ rules:
 """
 
 
-def play(rules: str, test: str) -> Outcome:
-    """Play one test of some rules; both as they are written, without what stands around them."""
-    Path("site.yaml").write_text(DEVICES + rules)
+def play(rules: str, test: str, *, devices: str = "") -> Outcome:
+    """Play one test of some rules and more devices; all as they are written, without what stands around them."""
+    Path("site.yaml").write_text(DEVICES.replace("\nrules:", devices.rstrip("\n") + "\nrules:") + rules)
     indented = "".join(f"    {line}\n" for line in test.strip("\n").splitlines())
     Path("site.tests.yaml").write_text(f"tests:\n  it works:\n{indented}")
     configuration = config.load(Path("site.yaml"))
@@ -134,8 +134,8 @@ expect: {5m: {too-hot: raised}}
 """
 
     assert told(play(HOT + OPEN, test)) == [
-        "+ 5m siren on (by too-hot) ← not expected",
         "+ 5m door-open raised door on, above 0.5 (warning) ← not expected",
+        "+ 5m siren on (by too-hot) ← not expected",
     ]
     assert play(HOT + OPEN, test + "only: [too-hot]").passed
 
@@ -169,13 +169,14 @@ def test_what_an_output_is_set_to_reaches_the_rules_that_watch_it() -> None:
     outcome = play(
         rules,
         """
-given: {air.temperature: {0s: 9}}
-do: {30m: {set: {siren: off}}}
+given: {air.temperature: {0s: 9, 29m: 5}}
+do: {20m: {set: {siren: off}}, 30m: {ack: too-hot}}
 expect:
   5m: {too-hot: raised, siren: on}
   15m: {siren-long: raised, fan: on}
-  30m: {siren-long: cleared, fan: off}
-only: [too-hot, siren, siren-long, fan]
+  20m: {siren: {failed: {cause: test, value: 0, reason: held by the rule 'too-hot'}}}
+  29m: {too-hot: cleared}
+  30m: {siren: off, siren-long: cleared, fan: off}
 """,
     )
 
@@ -298,14 +299,119 @@ def test_noise_strays_within_its_bounds_and_is_the_same_in_every_run() -> None:
     assert not any("beyond" in line for line in first)
 
 
-def test_rules_and_outputs_that_feed_each_other_are_found() -> None:
-    rules = """
-  one: {threshold: {of: siren, above: 0.5}, then: {set: {siren: off}, otherwise: on}}
-"""
-    outcome = play(rules, "do: {1m: {set: {siren: on}}}")
+def test_what_never_comes_to_rest_ends_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "MOST_REPORTS", 1)
+    outcome = play(
+        HOT, "given: {air.temperature: {0s: 9}}\nuntil: 1h\nonly: [siren]\nexpect: {5m: {siren: on}}"
+    )
 
     assert not outcome.passed
-    assert outcome.run.failure == "at 1m rules and outputs feed each other without end"
+    assert outcome.run.failure == "at 0s rules and outputs feed each other without end"
+
+
+OUTPUT = """
+  pump:
+    driver: gpio_output
+    pin: 23
+    output: {unless: "feed.level < 10", max_age: 10m, min_off: 3m, dead_man: 20m, commands: true}
+"""
+
+
+def test_interlocks_and_delays_of_outputs_are_those_of_the_configuration() -> None:
+    outcome = play(
+        HOT.replace("siren: on", "pump: on"),
+        """
+given:
+  feed.level: {every: 1m, 0s: 50, 8m: 5, 12m: 50}
+  air.temperature: {0s: 9, 40m: 5}
+do: {1m: {set: {pump: on}}, 41m: {ack: too-hot}}
+expect:
+  3m: {pump: {on: {cause: test}}}
+  5m: {too-hot: raised}
+  8m: {pump: {off: {cause: interlock}}}
+  12m: {pump: {on: {cause: too-hot}}}
+  40m: {too-hot: cleared}
+  41m: {pump: off}
+state: {9m: {pump: off}}
+""",
+        devices=OUTPUT,
+    )
+
+    assert outcome.passed, told(outcome)
+
+
+def test_a_command_that_an_interlock_refuses_is_expected_to_fail() -> None:
+    outcome = play(
+        HOT,
+        """
+given: {feed.level: {every: 1m, 0s: 5}}
+do: {5m: {set: {pump: on}}}
+expect: {5m: {pump: {failed: {reason: "interlocked: feed.level < 10"}}}}
+""",
+        devices=OUTPUT,
+    )
+
+    assert outcome.passed, told(outcome)
+
+
+def test_pulses_and_what_lasts_a_while_end_by_themselves() -> None:
+    rules = """
+  open: {threshold: {of: door, above: 0.5}, then: {set: {siren: {pulse: 2s}, fan: {value: on, for: 10m}}}}
+"""
+    outcome = play(
+        rules,
+        """
+given: {door: {1m: on, 30m: off}}
+expect:
+  1m: {open: raised, siren: on, fan: on}
+  1m2s: {siren: off}
+  11m: {fan: off}
+  30m: {open: cleared}
+""",
+    )
+
+    assert outcome.passed, told(outcome)
+
+
+def test_what_blinks_is_told_when_it_begins_and_ends() -> None:
+    rules = "  open: {threshold: {of: door, above: 0.5}, then: {set: {siren: {blink: {on: 1s, off: 3s}}}}}\n"
+    outcome = play(
+        rules,
+        """
+given: {door: {1m: on, 30m: off}}
+expect:
+  1m: {open: raised, siren: blinking}
+  30m: {open: cleared, siren: off}
+state: {10m: {siren: blinking}}
+""",
+    )
+
+    assert outcome.passed, told(outcome)
+
+
+def test_a_rule_that_acts_too_often_is_put_off_as_in_the_agent() -> None:
+    rules = "  open: {threshold: {of: door, above: 0.5}, then: {set: {siren: on}}}\n"
+    course = ", ".join(f"{turn}00ms: {'on' if turn % 2 else 'off'}" for turn in range(120))
+    outcome = play(rules, f"given: {{door: {{{course}}}}}\nonly: [fan]\nuntil: 10m\n")
+
+    assert any(each.what == "throttled" for each in outcome.run.happenings)
+
+
+def test_an_output_that_is_lost_comes_back_with_what_is_wanted_of_it() -> None:
+    rules = "  open: {threshold: {of: door, above: 0.5}, then: {set: {siren: on}}}\n"
+    outcome = play(
+        rules,
+        """
+given: {door: {1m: on, 5m: off, 10m: on}, siren: {4m: down, 12m: up}}
+until: 20m
+expect:
+  1m: {open: raised, siren: on}
+  5m: {open: cleared, siren: {failed: {reason: siren is down}}}
+  10m: {open: raised, siren: {failed: {reason: siren is down}}}
+""",
+    )
+
+    assert outcome.passed, told(outcome)
 
 
 def test_numbers_are_compared_to_the_decimals_that_are_written() -> None:
