@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -11,7 +12,7 @@ from agent import contracts, courier, eventlog, reporter, supervisor
 from agent.outcome import RuleOutcome
 
 SECTIONS: Final = ("devices", "rules", "forward")
-TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
+TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker", "time_zone")
 DEVICE_KEYS: Final = ("driver", "report", "simulate", "description")
 CARRIED_KEYS: Final = courier.Settings.__struct_fields__
 FORWARD_KEYS: Final = ("encoding", "reconnect", *CARRIED_KEYS)
@@ -109,6 +110,7 @@ class Config(msgspec.Struct, frozen=True):
         forward: The forwarders by name.
         log: The event log's settings.
         broker: The embedded broker's settings, None where there is none.
+        zone: The time zone that rules go by; None for the machine's own.
     """
 
     path: Path
@@ -118,6 +120,7 @@ class Config(msgspec.Struct, frozen=True):
     forward: dict[str, ForwardEntry]
     log: eventlog.Settings
     broker: BrokerSettings | None
+    zone: ZoneInfo | None = None
 
     @property
     def counted(self) -> str:

@@ -93,7 +93,7 @@ class Bench:
         """Let a rule go on from a state; it is 08:55 when the bench begins, so the hour changes soon."""
         self.rule = rule
         rule.restore(state, at, at)
-        rule.on_local_time(8 * 3600.0 + 55 * 60.0 - self._begin)
+        rule.on_local_time(8 * 3600.0 + 55 * 60.0 - self._begin, at)
 
     def _note(self, verdict: Verdict | None, at: float) -> None:
         if verdict is not None and verdict.transition is not None:
