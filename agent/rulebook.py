@@ -227,7 +227,7 @@ class Rulebook:
         if watching is None:
             return None
         while at >= self._turn_at:
-            self._tell_local_time(self._turn_at)
+            self.on_time(self._turn_at)
         if quality is not None:
             return self._on_doubtful(device, values, at, quality)
         return self._show(watching, values, at)
@@ -375,7 +375,7 @@ class Rulebook:
                 continue
             _, _, entry = heapq.heappop(self._queue)
             entry.queued.pop()
-            self._on_deadline(entry, now)
+            self._on_deadline(entry, min(now, math.nextafter(self._turn_at, -math.inf)))
             self._queue_deadline(entry)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY

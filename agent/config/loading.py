@@ -370,7 +370,7 @@ class _Loading:
 
 
 def _unknown_zone(name: str) -> str:
-    known = available_timezones()
+    known = sorted(available_timezones())
     if not known:
         return f"no time zones are installed here, so {name!r} cannot be found: install the package tzdata"
     near = wording.nearest(name, known)

@@ -253,6 +253,6 @@ class Wiring:
     def _find(self, value: str, path: str, otherwise: Mark) -> tuple[Mark, str]:
         """Return where a value is written under a path, and its own path."""
         for where, place in self._decoder.places.items():
-            if where.startswith(f"{path}.") and str(place.value) == value:
+            if where.startswith((f"{path}.", f"{path}[")) and str(place.value) == value:
                 return place.mark, where
         return otherwise, path

@@ -112,8 +112,8 @@ class Rule(LimitRule[Settings]):
 
     @property
     def of(self) -> str:
-        """The expression."""
-        return self.settings.of
+        """The expression, as a plain text that the log can keep."""
+        return str(self.settings.of)
 
     def watches(self) -> Sequence[str]:
         """Return the channels that the expression names."""

@@ -179,6 +179,7 @@ def test_raised_and_cleared_come_in_turn(kind: str, steps: list[Step]) -> None:
             assert said.transition.since <= said.at
             assert said.transition.limit
             assert said.transition.of
+            assert msgspec.json.encode(said.transition), "the log keeps plain numbers and texts"
         times = [said.at for said in bench.said]
         assert times == sorted(times)
 
