@@ -91,7 +91,7 @@ class Rulebook:
         self._tie = itertools.count()
         self._save_at = 0.0
         self._local_offset: float | None = None  # as the rules know it
-        self._look_at = 0.0  # when to look at the wall clock
+        self._look_at = math.inf  # when to look at a wall clock that is not set
         self._turn_at = 0.0  # when local time may leave the monotonic clock behind by itself
         self._changed = asyncio.Event()
 
@@ -350,13 +350,16 @@ class Rulebook:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
+    @property
+    def deadline(self) -> float:
+        """When it next wants the time, in seconds of the monotonic clock."""
+        due = min(self._save_at, self._look_at, self._turn_at)
+        return min(due, self._queue[0][0]) if self._queue else due
+
     async def keep_time(self) -> None:
         """Give rules the time when they want it, until cancelled."""
         while True:
-            due = min(self._save_at, self._look_at, self._turn_at)
-            if self._queue:
-                due = min(due, self._queue[0][0])
-            wait = due - self._clock.monotonic()
+            wait = self.deadline - self._clock.monotonic()
             self._changed.clear()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
@@ -367,7 +370,7 @@ class Rulebook:
 
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
-        if self._look_at <= now < self._turn_at:
+        if min(self._look_at, self._save_at) <= now < self._turn_at:
             self._tell_local_time(now)
         while self._turn_at <= now or (self._queue and self._queue[0][0] <= now):
             if self._turn_at <= now and (not self._queue or self._turn_at <= self._queue[0][0]):
@@ -391,7 +394,7 @@ class Rulebook:
         """
         is_set = self._clock.is_set()
         offset = self._clock.local_offset(at) if is_set else None
-        self._look_at = at + (SAVE_EVERY if is_set else LOOK_EVERY)
+        self._look_at = math.inf if is_set else at + LOOK_EVERY
         self._turn_at = self._clock.local_turn(at) if is_set else math.inf
         known = self._local_offset
         if offset is known or (offset is not None and known is not None and abs(offset - known) <= 1.0):

@@ -100,11 +100,11 @@ def test_the_text_of_a_kind_is_that_of_its_settings_behind_a_gate_too(tmp_path: 
 DAY = 86_400
 
 
-def saved_in_a_day(folder: Path, rule: str) -> tuple[int, int]:
+def saved_in_a_day(folder: Path, rule: str, step: int) -> tuple[int, int]:
     """Return how often the state of a rule was saved in its second day, and the length of its state."""
     it, chance = Desk(loaded(folder, f"  it: {rule}\n")), random.Random(1)
     before = 0
-    for at in range(0, 2 * DAY, 24):
+    for at in range(0, 2 * DAY, step):
         if at == DAY:
             before = it.log.saves["rule:it"]
         it.see(at, a=chance.gauss(20, 5))
@@ -112,13 +112,15 @@ def saved_in_a_day(folder: Path, rule: str) -> tuple[int, int]:
 
 
 def test_a_short_state_is_saved_once_a_minute(tmp_path: Path) -> None:
-    count, length = saved_in_a_day(tmp_path, "{window: {of: plant.a, take: max, over: 1h, above: 1e9}}")
+    count, length = saved_in_a_day(tmp_path, "{window: {of: plant.a, take: max, over: 1h, above: 1e9}}", 60)
     assert length < 4000
     assert count == DAY / 60
 
 
 def test_a_long_state_is_saved_so_seldom_that_a_day_of_them_is_bounded(tmp_path: Path) -> None:
-    count, length = saved_in_a_day(tmp_path, "{window: {of: plant.a, take: median, over: 1d, above: 1e9}}")
+    count, length = saved_in_a_day(
+        tmp_path, "{window: {of: plant.a, take: median, over: 1d, above: 1e9}}", 24
+    )
     assert length > 10_000
     assert 0.5 * 64 * DAY <= count * length <= 1.1 * 64 * DAY
 
