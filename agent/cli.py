@@ -245,7 +245,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(simulate=False)
 
-    command = add("init", init, "write a commented starting configuration", "gatepost init --example cold-room")
+    command = add(
+        "init", init, "write a commented starting configuration", "gatepost init --example cold-room"
+    )
     command.add_argument(
         "path", type=Path, nargs="?", help="by default gatepost.yaml, or the example's name with .yaml"
     )

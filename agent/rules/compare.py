@@ -140,6 +140,12 @@ class Rule(LimitRule[Settings]):
             return None
         return self._weigh(at)
 
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Hold what the latest values come to against the limits, each as old as it is."""
+        for channel, (value, seen) in latest.items():
+            self.note(channel, value, seen)
+        return self._weigh(at)
+
     def on_event(self, event: Event, at: float) -> Verdict | None:
         """Forget the values of a device that is down."""
         for channel in self._values:
