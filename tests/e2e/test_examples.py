@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 FOLDER: Final = ROOT / "config" / "examples"
 
-with_each_example = pytest.mark.parametrize("name", catalog.examples())
+NAMES: Final = catalog.examples()
+PAIRS: Final = [NAMES[index : index + 2] for index in range(0, len(NAMES), 2)]
+
+with_each_example = pytest.mark.parametrize("name", NAMES)
 
 
 def written(name: str) -> list[dict[str, Any]]:
@@ -25,10 +28,9 @@ def written(name: str) -> list[dict[str, Any]]:
 
 
 def test_there_are_eight_and_the_page_beside_them_tells_of_each() -> None:
-    names = catalog.examples()
-    assert len(names) >= 8
+    assert len(NAMES) >= 8
     page = (FOLDER / "README.md").read_text()
-    assert [name for name in names if f"[{name}]({name}.yaml)" not in page] == []
+    assert [name for name in NAMES if f"[{name}]({name}.yaml)" not in page] == []
 
 
 @with_each_example
@@ -58,22 +60,25 @@ def test_it_is_tested_with_an_ordinary_day_an_outage_and_a_restart(name: str) ->
         assert [each for each in lost if f"{each}-silent" in made.rules]
 
 
-@with_each_example
-def test_it_runs_and_every_device_brings_readings(name: str, site: Site) -> None:
-    path = FOLDER / f"{name}.yaml"
-    made = config.load(path)
-    variables = {}
-    if made.forward:
-        variables = {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(site.broker().port)}
-    agent = site.agent(path.read_text(), "--simulate", "--seed", "1", **variables)
-    agent.start()
-    agent.wait_status(
-        lambda said: all(each["readings"] and each["health"] == "up" for each in said["devices"].values()),
-        "a reading of each device",
-    )
-    for forwarder in made.forward:
-        agent.wait_delivered(forwarder)
-    assert agent.stop() == 0
-    assert agent.lines("error") == []
-    seen = {event.source for event in agent.committed() if event.type == "reading"}
-    assert [each for each in made.devices if each not in seen] == []
+@pytest.mark.parametrize("names", PAIRS, ids=" and ".join)
+def test_it_runs_and_every_device_brings_readings(names: list[str], site: Site) -> None:
+    variables = {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(site.broker().port)}
+    agents = {}
+    for name in names:
+        text = (FOLDER / f"{name}.yaml").read_text()
+        agents[name] = site.agent(text, "--simulate", "--seed", "1", name=name, **variables)
+        agents[name].start()
+    for name, agent in agents.items():
+        made = config.load(FOLDER / f"{name}.yaml")
+        agent.wait_status(
+            lambda said: all(
+                each["readings"] and each["health"] == "up" for each in said["devices"].values()
+            ),
+            f"{name}: a reading of each device",
+        )
+        for forwarder in made.forward:
+            agent.wait_delivered(forwarder)
+        assert agent.stop() == 0
+        assert agent.lines("error") == []
+        seen = {event.source for event in agent.committed() if event.type == "reading"}
+        assert [each for each in made.devices if each not in seen] == []
