@@ -122,7 +122,8 @@ class Alarm:
             kind, facts = EventType.ALARM_RAISED, self._about()
         else:
             kind, facts = EventType.ALARM_CHANGED, self._about(before=before.value)
-        self._set_deadline(repeat_at=None if self.settings.repeat is None else at + self.settings.repeat)
+        every = None if self.acknowledged else self.settings.repeat
+        self._set_deadline(repeat_at=None if every is None else at + every)
         return self._told(kind, facts, at)
 
     def suppress(self, *, suppressed: bool) -> list[Notice]:
