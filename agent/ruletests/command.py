@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from agent import config, console
 from agent.console import say
 from agent.errors import ConfigError, GatepostError
-from agent.ruletests import bench, document, junit, replaying, report, timeline
+from agent.ruletests import document, junit, playing, replaying, report, timeline
 from agent.ruletests.moments import zone_of
 from agent.ruletests.names import Names
 
@@ -50,7 +50,7 @@ def test(options: argparse.Namespace) -> int:
         if case.place.file not in files:
             say(case.place.file)
         before = time.perf_counter()
-        outcome = timeline.compare(bench.play(configuration, names, case), names)
+        outcome = timeline.compare(playing.play(configuration, names, case), names)
         took = time.perf_counter() - before
         files.setdefault(case.place.file, []).append((outcome, took))
         for line in report.told(outcome, took, paint, is_verbose=options.verbose):

@@ -50,11 +50,12 @@ class Names:
         self.units |= {f"{name}.{channel}": unit for channel, unit in known.items()}
         if isinstance(driver, contracts.Output):
             self.outputs |= {f"{name}.{channel}": value for channel, value in driver.safe().items()}
-        if driver.tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
+        tells_state = isinstance(driver, contracts.Driver) and driver.tells_state
+        if tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
             self.switches |= {f"{name}.{channel}" for channel in channels or ()}
         if (every := getattr(driver.settings, "every", None)) is not None:
             self.every[name] = float(every)
-        if driver.tells_state:
+        if tells_state:
             self.stateful.add(name)
 
     def channel(self, name: str) -> str:

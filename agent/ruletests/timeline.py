@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from agent.events import Value
-    from agent.ruletests.bench import Run
     from agent.ruletests.model import Deed, Place
     from agent.ruletests.names import Names
+    from agent.ruletests.playing import Run
 
 EXACT: Final = 0.0015
 """Seconds by which two times may differ and be the same: events tell times in thousandths."""

@@ -11,7 +11,7 @@ import pytest
 
 from agent import config
 from agent.console import Style
-from agent.ruletests import bench, document, report, timeline
+from agent.ruletests import bench, document, playing, report, timeline
 from agent.ruletests.names import Names
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def play(rules: str, test: str, *, devices: str = "") -> Outcome:
     configuration = config.load(Path("site.yaml"))
     names = Names(configuration)
     (case,) = document.load(Path("site.tests.yaml"), names)
-    return timeline.compare(bench.play(configuration, names, case), names)
+    return timeline.compare(playing.play(configuration, names, case), names)
 
 
 def told(outcome: Outcome, marks: str = "-+!") -> list[str]:
