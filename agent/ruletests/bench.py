@@ -80,6 +80,7 @@ class Bench:
             may_crash: Whether it may end without saving, so that it must save all the time, as the agent does.
         """
         self.clock = VirtualClock(0.0, epoch)
+        setattr(self.clock, "zone", names.zone)  # noqa: B010 -- where clocks have one
         self.plant = Plant(names.outputs, self._on_output)
         self._config = config
         self._names = names

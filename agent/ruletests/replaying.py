@@ -37,7 +37,7 @@ _AT_A_TIME: Final = 2_000
 _PAINT: Final = {"=": "green", "~": "yellow", "-": "red", "+": "yellow"}
 
 
-def run(options: argparse.Namespace, config: Config, names: Names, zone: tzinfo | None) -> int:
+def run(options: argparse.Namespace, config: Config, names: Names) -> int:
     """Play a log and tell; the exit status is 1 where today's rules would do otherwise, as that of diff(1)."""
     path = log_of(options) if options.replay == Path() else options.replay
     since = options.since or 0
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, config: Config, names: Names, zone: tzinfo 
         raise GatepostError(f"{path} has no events there")
     found = replay.differences(replayed)
     paint = console.Style(sys.stdout)
-    clock = _Clock(replayed.epoch, zone)
+    clock = _Clock(replayed.epoch, names.zone)
     first, last = clock.said(replayed.begin), clock.said(replayed.end)
     runs = "1 run" if replayed.runs == 1 else f"{replayed.runs} runs"
     took = said(time.perf_counter() - began)
