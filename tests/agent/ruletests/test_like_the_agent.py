@@ -20,22 +20,23 @@ if TYPE_CHECKING:
 
     from agent.events import Event
 
+# An output takes a moment to be set, so no rule goes by how long it is.
 RULES: Final = {
     "heavy": {
         "threshold": {
             "of": "scale.weight",
             "above": {"warning": 30, "critical": 60},
             "clear": 20,
-            "for": "150ms",
+            "for": "173ms",
         },
         "then": {"set": {"fan": "on"}},
     },
-    "silent": {"absence": {"of": "scale.weight", "longer_than": "300ms"}, "latch": True},
-    "often": {"count": {"of": "scale.weight > 50", "at_least": 3, "within": "1s"}, "severity": "major"},
+    "silent": {"absence": {"of": "scale.weight", "longer_than": "600ms"}, "latch": True},
+    "often": {"count": {"of": "scale.weight > 50", "at_least": 3, "within": "1.03s"}, "severity": "major"},
     "mean": {"window": {"of": "scale.weight", "take": "mean", "over": "1s", "above": 45}},
-    "fan-long": {
-        "threshold": {"of": "fan", "above": 0.5, "for": "200ms"},
-        "then": {"set": {"lamp": {"pulse": "100ms"}}},
+    "fan-often": {
+        "count": {"of": "fan.state > 0.5", "at_least": 3, "within": "1m"},
+        "then": {"set": {"lamp": {"pulse": "117ms"}}},
     },
     "all": {"combine": {"all_of": ["heavy", "often"]}},
 }
@@ -43,7 +44,7 @@ SLACK: Final = 0.5
 """Seconds: how much later than in the bench a busy machine may do something."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_what_the_agent_did_is_what_its_test_says(
     seed: int, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,9 +62,9 @@ def test_what_the_agent_did_is_what_its_test_says(
     for _ in range(2):  # the second run goes on where the first one ended
         agent.start_and_wait()
         level = 20.0
-        for _ in ticks(every=0.05, during=3):
+        for tick in ticks(every=0.05, during=2.5):
             level = min(max(level + chance.uniform(-25, 25), 0.0), 90.0)
-            if chance.random() < 0.7:
+            if not 20 <= tick < 36 and chance.random() < 0.8:  # and silent for a while
                 instrument.write(f"{level:.1f}")
         agent.stop()
     events = agent.committed()
@@ -74,18 +75,21 @@ def test_what_the_agent_did_is_what_its_test_says(
 
     assert sum(event.type == EventType.ALARM_RAISED for event in events) >= 5
     assert cli.main(["test", str(agent.path), str(path)]) == 0
+    assert cli.main(["test", str(agent.path), "--replay", str(agent.log)]) == 0
 
 
 def written(events: Sequence[Event]) -> dict[str, Any]:
     """Return what a log says as a test."""
     epoch = next(event.time for event in events if event.type == EventType.AGENT_STARTED)
 
+    end = (events[-1].time - epoch) / 1e6
+
     def at(event: Event) -> str:
         return f"{(event.time - epoch) / 1e6:.6f}s"
 
     def about(event: Event) -> str:
         seconds = (event.time - epoch) / 1e6
-        return f"{max(seconds - SLACK, 0):.6f}s..{seconds + SLACK:.6f}s"
+        return f"{max(seconds - SLACK, 0):.6f}s..{min(seconds + SLACK, end):.6f}s"
 
     expected: dict[str, list[dict[str, Any]]] = {}
     shown: dict[str, Any] = {"fan": 0, "lamp": 0}
@@ -108,5 +112,5 @@ def written(events: Sequence[Event]) -> dict[str, Any]:
         "given": {"scale": given},
         "do": {at(stopped[0]): {"restart": f"{away:.6f}s"}},
         "expect": expected,
-        "until": at(stopped[1]),
+        "until": at(events[-1]),
     }
