@@ -5,18 +5,19 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent import config, console
 from agent.console import say
 from agent.errors import ConfigError, GatepostError
-from agent.ruletests import document, junit, playing, replaying, report, timeline
+from agent.ruletests import document, figures, junit, playing, replaying, report, timeline
 from agent.ruletests.names import Names
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from pathlib import Path
 
     from agent.errors import Fault
     from agent.ruletests.model import Case
@@ -42,13 +43,18 @@ def test(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     cases = _chosen(_load(paths, names), options.filter)
     paint = console.Style(sys.stdout)
+    taken: Counter[str] = Counter()
     files: dict[str, list[tuple[Outcome, float]]] = {}
     for case in cases:
         if case.place.file not in files:
             say(case.place.file)
         before = time.perf_counter()
-        outcome = timeline.compare(playing.play(configuration, names, case), names)
+        played = playing.play(configuration, names, case, with_trace=options.plot is not None)
+        outcome = timeline.compare(played, names)
         took = time.perf_counter() - before
+        if options.plot is not None:
+            name = f"{Path(case.place.file).stem} {case.name}"
+            figures.write(options.plot, name, figures.of_test(configuration, names, outcome), taken)
         files.setdefault(case.place.file, []).append((outcome, took))
         for line in report.told(outcome, took, paint, is_verbose=options.verbose):
             say(line)

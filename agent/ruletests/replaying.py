@@ -14,7 +14,7 @@ from agent import console, logview
 from agent.console import say
 from agent.errors import GatepostError
 from agent.eventlog import EventStore
-from agent.ruletests import replay
+from agent.ruletests import figures, replay
 from agent.ruletests.moments import said
 from agent.ruletests.timeline import Telling
 from agent.whereabouts import log_of
@@ -61,6 +61,14 @@ def run(options: argparse.Namespace, config: Config, names: Names) -> int:
         *_unknown(config, names, paint),
     ):
         say(line)
+    if options.plot is not None:
+        title = f"{path}: {first} to {last}"
+        figures.write(
+            options.plot,
+            f"replay {path.stem}",
+            figures.of_replay(config, names, replayed, title, clock.short),
+            Counter(),
+        )
     is_same = not replayed.failure and all(each.mark == "=" for each in found)
     return DONE if is_same else FAILED
 
@@ -95,6 +103,9 @@ class _Clock:
 
     def said(self, at: float) -> str:
         return f"{datetime.fromtimestamp(self._epoch / 1e6 + at).astimezone(self._zone):%a %Y-%m-%d %H:%M:%S}"
+
+    def short(self, at: float) -> str:
+        return f"{datetime.fromtimestamp(self._epoch / 1e6 + at).astimezone(self._zone):%d %H:%M:%S}"
 
 
 def _lines(found: Sequence[Difference], names: Names, clock: _Clock, paint: Style) -> Iterator[str]:
