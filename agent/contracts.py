@@ -93,7 +93,6 @@ class BlockingDriver(ABC, Generic[S]):
     """
 
     blocking: ClassVar[bool] = True
-    tells_state: ClassVar[bool] = False
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

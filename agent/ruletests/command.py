@@ -5,20 +5,19 @@ from __future__ import annotations
 import fnmatch
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agent import config, console
 from agent.console import say
 from agent.errors import ConfigError, GatepostError
-from agent.ruletests import bench, document, junit, replaying, report, timeline
-from agent.ruletests.moments import zone_of
+from agent.ruletests import document, figures, junit, playing, replaying, report, timeline
 from agent.ruletests.names import Names
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from datetime import tzinfo
-    from pathlib import Path
 
     from agent.errors import Fault
     from agent.ruletests.model import Case
@@ -32,26 +31,30 @@ def test(options: argparse.Namespace) -> int:
     """Play tests; the exit status says whether all passed."""
     configuration = config.load(options.config, with_secrets=False)
     names = Names(configuration)
-    zone = zone_of(getattr(configuration, "time_zone", None))
     if options.replay is not None:
         if options.tests or options.filter or options.junit:
             raise GatepostError(
                 "--replay takes a log in place of tests; leave out the tests, --filter and --junit"
             )
-        return replaying.run(options, configuration, names, zone)
+        return replaying.run(options, configuration, names)
     if options.since is not None or options.until is not None:
         raise GatepostError("--since and --until are for --replay")
     paths: Sequence[Path] = options.tests or [_beside(options.config)]
     began = time.perf_counter()
-    cases = _chosen(_load(paths, names, zone), options.filter)
+    cases = _chosen(_load(paths, names), options.filter)
     paint = console.Style(sys.stdout)
+    taken: Counter[str] = Counter()
     files: dict[str, list[tuple[Outcome, float]]] = {}
     for case in cases:
         if case.place.file not in files:
             say(case.place.file)
         before = time.perf_counter()
-        outcome = timeline.compare(bench.play(configuration, names, case), names)
+        played = playing.play(configuration, names, case, with_trace=options.plot is not None)
+        outcome = timeline.compare(played, names)
         took = time.perf_counter() - before
+        if options.plot is not None:
+            name = f"{Path(case.place.file).stem} {case.name}"
+            figures.write(options.plot, name, figures.of_test(configuration, names, outcome), taken)
         files.setdefault(case.place.file, []).append((outcome, took))
         for line in report.told(outcome, took, paint, is_verbose=options.verbose):
             say(line)
@@ -72,13 +75,13 @@ def _beside(path: Path) -> Path:
     return beside
 
 
-def _load(paths: Sequence[Path], names: Names, zone: tzinfo | None) -> list[Case]:
+def _load(paths: Sequence[Path], names: Names) -> list[Case]:
     """Read all files, and say the faults of all of them."""
     cases: list[Case] = []
     faults: list[Fault] = []
     for path in paths:
         try:
-            cases += document.load(path, names, zone)
+            cases += document.load(path, names)
         except ConfigError as error:
             faults += error.faults
     if faults:

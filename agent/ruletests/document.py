@@ -34,15 +34,12 @@ TOP_KEYS: Final = ("tests", "given")
 CASE_KEYS: Final = ("start", "given", "do", "until", "expect", "state", "only")
 
 
-def load(
-    path: Path, names: Names, zone: tzinfo | None = None, environment: Mapping[str, str] | None = None
-) -> list[Case]:
+def load(path: Path, names: Names, environment: Mapping[str, str] | None = None) -> list[Case]:
     """Read a file of tests.
 
     Args:
         path: The file.
-        names: What it may name.
-        zone: The time zone of its local times; the machine's where it is not said.
+        names: What it may name, and the time zone of its local times.
         environment: What `${VARIABLE}` is looked up in, the process's own by default.
 
     Raises:
@@ -62,7 +59,7 @@ def load(
     if root is not None and "tests" not in top:
         decoder.fault(root.start_mark, "", "missing key 'tests', expected a map of tests by what they say")
     for entry in decoder.entries(top["tests"].value, "tests") or [] if "tests" in top else []:
-        case = _case(decoder, names, zone, entry, shared)
+        case = _case(decoder, names, entry, shared)
         if case is not None:
             cases.append(case)
     if "tests" in top and not cases and not decoder.faults:
@@ -74,9 +71,7 @@ def load(
     return cases
 
 
-def _case(
-    decoder: Decoder, names: Names, zone: tzinfo | None, entry: Entry, shared: list[Entry]
-) -> Case | None:
+def _case(decoder: Decoder, names: Names, entry: Entry, shared: list[Entry]) -> Case | None:
     path = join("tests", entry.key)
     entries = decoder.entries(entry.value, path)
     if entries is None:
@@ -85,7 +80,7 @@ def _case(
     for each in entries:
         if each.key not in CASE_KEYS:
             decoder.fault(each.mark, path, wording.unknown("key", each.key, CASE_KEYS))
-    page = Page(decoder, names, _moments(decoder, by_key.get("start"), zone, path))
+    page = Page(decoder, names, _moments(decoder, by_key.get("start"), names.zone, path))
 
     def inner(key: str) -> list[Entry]:
         return page.entries(by_key[key].value, join(path, key)) if key in by_key else []

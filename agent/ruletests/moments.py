@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from agent.quantities import Duration
@@ -121,12 +121,3 @@ def said(seconds: float) -> str:
             parts.append(f"{whole}{unit}")
         millis = rest
     return ("-" if seconds < 0 and parts else "") + (" ".join(parts) or "0s")
-
-
-def zone_of(name: str | tzinfo | None) -> tzinfo | None:
-    """Return the time zone of a configuration; None for the machine's."""
-    if name is None or not isinstance(name, str):
-        return name
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 -- only where one is named
-
-    return UTC if name == "UTC" else ZoneInfo(name)

@@ -10,6 +10,7 @@ from agent.console import SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import tzinfo
 
     from agent.config import Config
     from agent.events import Value
@@ -28,6 +29,7 @@ class Names:
         stateful: The devices whose present state is their first reading.
         switches: The channels that are on or off.
         watched: The channels that rules look at.
+        zone: Where local time is told; None for the machine's own time zone.
     """
 
     def __init__(self, config: Config) -> None:
@@ -43,6 +45,7 @@ class Names:
         for name, device in config.devices.items():
             self._add(name, registry.module("drivers", device.driver).Driver(device.settings))
         self.watched = _watched(config)
+        self.zone: tzinfo | None = getattr(config, "zone", None)
 
     def _add(self, name: str, driver: contracts.Driver[Any] | contracts.BlockingDriver[Any]) -> None:
         channels = self._channels[name] = driver.channels()
@@ -50,11 +53,12 @@ class Names:
         self.units |= {f"{name}.{channel}": unit for channel, unit in known.items()}
         if isinstance(driver, contracts.Output):
             self.outputs |= {f"{name}.{channel}": value for channel, value in driver.safe().items()}
-        if driver.tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
+        tells_state = isinstance(driver, contracts.Driver) and driver.tells_state
+        if tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
             self.switches |= {f"{name}.{channel}" for channel in channels or ()}
         if (every := getattr(driver.settings, "every", None)) is not None:
             self.every[name] = float(every)
-        if driver.tells_state:
+        if tells_state:
             self.stateful.add(name)
 
     def channel(self, name: str) -> str:

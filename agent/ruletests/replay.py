@@ -180,8 +180,9 @@ class _Player:
         self._causes.add(event.source)
         verb = _VERBS.get(event.type)
         is_echo = verb is not None and event.values.get("by") != "time"
+        then = (event.time - self.bench.clock.epoch) / 1e6
         self.then.append(
-            Happening(at, Subject(is_output=False, name=event.source), what, event.values, is_echo)
+            Happening(then, Subject(is_output=False, name=event.source), what, event.values, is_echo)
         )
         if verb is not None and is_echo:
             self._do(Deed(at, verb, event.source, event.values.get("for"), _NOWHERE))
@@ -278,7 +279,8 @@ def _of_kind(then: list[Happening], now: list[Happening]) -> Iterator[Difference
         if index is None or abs(times[index] - each.at) > NEAR:
             yield Difference("-", each, "not any more")
         else:
-            yield Difference("~", new.pop(index), _moved(times.pop(index) - each.at))
+            notes = [_moved(times.pop(index) - each.at), _severity(each, new[index])]
+            yield Difference("~", new.pop(index), "; ".join(filter(None, notes)))
     for each in new:
         yield Difference("+", each, "new")
 
@@ -292,7 +294,7 @@ def _nearest(times: list[float], at: float) -> int | None:
 
 def _severity(then: Happening, now: Happening) -> str:
     before, after = then.facts.get("severity"), now.facts.get("severity")
-    return "" if before == after else f"was {before}"
+    return f"was {before}" if now.what in {"raised", "changed"} and before != after else ""
 
 
 def _moved(seconds: float) -> str:

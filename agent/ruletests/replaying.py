@@ -14,7 +14,7 @@ from agent import console, logview
 from agent.console import say
 from agent.errors import GatepostError
 from agent.eventlog import EventStore
-from agent.ruletests import replay
+from agent.ruletests import figures, replay
 from agent.ruletests.moments import said
 from agent.ruletests.timeline import Telling
 from agent.whereabouts import log_of
@@ -37,7 +37,7 @@ _AT_A_TIME: Final = 2_000
 _PAINT: Final = {"=": "green", "~": "yellow", "-": "red", "+": "yellow"}
 
 
-def run(options: argparse.Namespace, config: Config, names: Names, zone: tzinfo | None) -> int:
+def run(options: argparse.Namespace, config: Config, names: Names) -> int:
     """Play a log and tell; the exit status is 1 where today's rules would do otherwise, as that of diff(1)."""
     path = log_of(options) if options.replay == Path() else options.replay
     since = options.since or 0
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace, config: Config, names: Names, zone: tzinfo 
         raise GatepostError(f"{path} has no events there")
     found = replay.differences(replayed)
     paint = console.Style(sys.stdout)
-    clock = _Clock(replayed.epoch, zone)
+    clock = _Clock(replayed.epoch, names.zone)
     first, last = clock.said(replayed.begin), clock.said(replayed.end)
     runs = "1 run" if replayed.runs == 1 else f"{replayed.runs} runs"
     took = said(time.perf_counter() - began)
@@ -61,6 +61,14 @@ def run(options: argparse.Namespace, config: Config, names: Names, zone: tzinfo 
         *_unknown(config, names, paint),
     ):
         say(line)
+    if options.plot is not None:
+        title = f"{path}: {first} to {last}"
+        figures.write(
+            options.plot,
+            f"replay {path.stem}",
+            figures.of_replay(config, names, replayed, title, clock.short),
+            Counter(),
+        )
     is_same = not replayed.failure and all(each.mark == "=" for each in found)
     return DONE if is_same else FAILED
 
@@ -95,6 +103,9 @@ class _Clock:
 
     def said(self, at: float) -> str:
         return f"{datetime.fromtimestamp(self._epoch / 1e6 + at).astimezone(self._zone):%a %Y-%m-%d %H:%M:%S}"
+
+    def short(self, at: float) -> str:
+        return f"{datetime.fromtimestamp(self._epoch / 1e6 + at).astimezone(self._zone):%d %H:%M:%S}"
 
 
 def _lines(found: Sequence[Difference], names: Names, clock: _Clock, paint: Style) -> Iterator[str]:

@@ -10,12 +10,12 @@ from agent.ruletests.moments import said
 from agent.ruletests.names import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.events import Value
-    from agent.ruletests.bench import Run
     from agent.ruletests.model import Deed, Place
     from agent.ruletests.names import Names
+    from agent.ruletests.playing import Run
 
 EXACT: Final = 0.0015
 """Seconds by which two times may differ and be the same: events tell times in thousandths."""
@@ -118,19 +118,7 @@ class Telling:
             return f"failed to be set to {self._names.value(name, facts['value'])} by {facts['cause']}  ({facts['reason']})"
         if happening.subject.is_output:
             return f"{self._names.value(name, happening.what)}  (by {facts['cause']})"
-        words = [str(happening.what)]
-        if "of" in facts:
-            of = str(facts["of"])
-            words.append(
-                f"{self._names.short(of)} {self._names.value(of, facts.get('value'))}, {facts.get('limit', '')}"
-            )
-        if happening.what in {"raised", "changed"}:
-            words.append(f"({facts.get('severity', '')})")
-        if "duration" in facts:
-            words.append(f"after {fact('duration', facts['duration'])}")
-        if "reason" in facts:
-            words.append(str(facts["reason"]))
-        return "  ".join(words)
+        return "  ".join([str(happening.what), *_about(str(happening.what), facts)])
 
     def expected(self, expected: Expected) -> str:
         """Return what was expected, as it is written."""
@@ -138,6 +126,21 @@ class Telling:
         until = f"  (until {said(expected.end)})" if expected.end > expected.begin else ""
         what = self._names.value(expected.subject.name, expected.what)
         return f"{what}{'  ' if facts else ''}{facts}{until}"
+
+
+def _about(what: str, facts: Mapping[str, Value]) -> Iterable[str]:
+    """Yield what there is to know of something that happened to an alarm."""
+    if what in {"raised", "changed", "repeated"}:
+        yield str(facts.get("message", ""))
+        yield f"({facts.get('severity', '')})"
+    elif what == "cleared" and "duration" in facts:
+        yield f"value {number(facts.get('value'))}, after {fact('duration', facts['duration'])}"
+    elif what == "flooded":
+        yield f"{facts['count']} times more within {fact('within', facts['within'])}"
+    if "reason" in facts:
+        yield str(facts["reason"])
+    if "by" in facts:
+        yield f"by {facts['by']}"
 
 
 class _Matching:

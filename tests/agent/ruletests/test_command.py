@@ -68,7 +68,7 @@ def test_what_fails_is_shown_with_its_place_and_the_status_1(capsys: pytest.Capt
         "  FAIL  it is <told> early & late  two.yaml:4",
         "          0s  door       on",
         "        - 4m  door-open  raised",
-        "        + 5m  door-open  raised  door on, above 0.5  (warning)  ← 1m later than expected",
+        "        + 5m  door-open  raised  door.state is 1, above 0.5  (warning)  ← 1m later than expected",
         "1 failed, 1 passed  (14m in …)",
     ]
 
@@ -78,7 +78,7 @@ def test_verbose_shows_what_passes_too(capsys: pytest.CaptureFixture[str]) -> No
 
     _, out, _ = run(capsys, "-v")
 
-    assert "        = 5m  door-open  raised  door on, above 0.5  (warning)" in out
+    assert "        = 5m  door-open  raised  door.state is 1, above 0.5  (warning)" in out
 
 
 def test_a_filter_chooses_by_a_part_of_the_name_or_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +142,7 @@ def test_junit_has_a_suite_for_each_file_and_the_timeline_of_what_failed(
     assert failure is not None
     assert (
         failure.attrib["message"]
-        == "door-open raised  door on, above 0.5  (warning) at 5m: 1m later than expected"
+        == "door-open raised  door.state is 1, above 0.5  (warning) at 5m: 1m later than expected"
     )
     assert "- 4m         door-open  raised" in (failure.text or "")
     assert all(float(each.attrib["time"]) >= 0 for each in root.iter() if "time" in each.attrib)

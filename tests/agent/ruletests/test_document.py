@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -56,10 +56,10 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Names:
     return Names(config.load(Path("site.yaml")))
 
 
-def read(names: Names, text: str, **more: Any) -> list[Case]:
+def read(names: Names, text: str) -> list[Case]:
     path = Path("site.tests.yaml")
     path.write_text(text)
-    return document.load(path, names, **more)
+    return document.load(path, names)
 
 
 @pytest.mark.parametrize("broken", pages(), ids=lambda broken: broken.title)
@@ -123,10 +123,10 @@ def test_words_with_a_meaning_are_texts_in_quotes(names: Names) -> None:
 
 
 def test_local_times_are_those_of_the_time_zone_also_when_summer_time_begins(names: Names) -> None:
+    names.zone = ZoneInfo("Europe/Berlin")
     (case,) = read(
         names,
         "tests: {a: {start: 2026-03-29 00:00, given: {door: {04:00: on, Mon 04:00: off, 2026-03-31 00:00: on}}}}",
-        zone=ZoneInfo("Europe/Berlin"),
     )
 
     assert [at / 3600 for at, _ in case.courses[0].points] == [3.0, 27.0, 47.0]  # 02:00 to 03:00 is left out
