@@ -226,8 +226,8 @@ class Rulebook:
         watching = self._watching.get(device)
         if watching is None:
             return None
-        while at >= self._turn_at:
-            self.on_time(self._turn_at)
+        if at >= self._turn_at or (self._queue and self._queue[0][0] <= at):
+            self._run_due(at)  # what fell due before this reading comes before it, of all rules and in order
         if quality is not None:
             return self._on_doubtful(device, values, at, quality)
         return self._show(watching, values, at)
@@ -256,8 +256,6 @@ class Rulebook:
             if value is _ABSENT:
                 continue
             rule = entry.rule
-            if entry.queued and entry.queued[-1] <= at:
-                self._on_deadline(entry, at)  # what fell due before this reading comes before it
             if later and not later.isdisjoint(values) and rule.note(full, value, at):  # type: ignore[arg-type]
                 continue
             verdict = rule.on_reading(full, value, at)  # type: ignore[arg-type]  # it is not _ABSENT
@@ -273,8 +271,8 @@ class Rulebook:
     def on_event(self, event: Event) -> None:
         """Show an event that is neither a reading nor an alarm to the rules that hear it."""
         at = self._clock.monotonic()
+        self._run_due(at)
         for entry in self._hearing.get((event.type, event.source), ()):
-            self._on_deadline(entry, at)
             self._take(entry, entry.rule.on_event(event, at), at)
 
     def record(self, outcome: Outcome, at: float) -> None:
@@ -372,19 +370,23 @@ class Rulebook:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
         if min(self._look_at, self._save_at) <= now < self._turn_at:
             self._tell_local_time(now)
-        while self._turn_at <= now or (self._queue and self._queue[0][0] <= now):
-            if self._turn_at <= now and (not self._queue or self._turn_at <= self._queue[0][0]):
-                self._tell_local_time(self._turn_at)
-                continue
-            _, _, entry = heapq.heappop(self._queue)
-            entry.queued.pop()
-            self._on_deadline(entry, min(now, math.nextafter(self._turn_at, -math.inf)))
-            self._queue_deadline(entry)
+        self._run_due(now)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
             for entry in self._entries.values():
                 if entry.rule.is_unsaved and now >= entry.save_at:
                     self._note(entry)
+
+    def _run_due(self, upto: float) -> None:
+        """Do what has fallen due up to a time, in order."""
+        while self._turn_at <= upto or (self._queue and self._queue[0][0] <= upto):
+            if self._turn_at <= upto and (not self._queue or self._turn_at <= self._queue[0][0]):
+                self._tell_local_time(self._turn_at)
+                continue
+            queued, _, entry = heapq.heappop(self._queue)
+            entry.queued.pop()
+            self._on_deadline(entry, queued)
+            self._queue_deadline(entry)
 
     def _tell_local_time(self, at: float) -> None:
         """Tell the rules what local time is from a moment on, where that has changed.
@@ -405,10 +407,9 @@ class Rulebook:
             self._queue_deadline(entry)
 
     def save(self) -> None:
-        """Save all that rules would forget in a crash; to be called before the end."""
+        """Save what all rules know, to be called before the end: a state that says since when nobody listens is right to the second."""
         for entry in self._entries.values():
-            if entry.rule.is_unsaved:
-                self._note(entry)
+            self._note(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:
