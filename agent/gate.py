@@ -78,8 +78,9 @@ class Gated(contracts.Rule[contracts.Settings]):
 
     @property
     def is_unsaved(self) -> bool:
-        """Whether there is something new, here or behind the gate."""
-        return self._has_news or (self._is_open and self._rule.is_unsaved)
+        """Whether there is something new, here or behind the gate; doubt grows older by itself."""
+        is_unsure = self._unsure_since is not None
+        return self._has_news or is_unsure or (self._is_open and self._rule.is_unsaved)
 
     @is_unsaved.setter
     def is_unsaved(self, value: bool) -> None:
@@ -182,7 +183,7 @@ class Gated(contracts.Rule[contracts.Settings]):
         if self._where is not None:
             said = self._where.evaluate({name: value for name, (value, _) in self._latest.items()})
             self._truth = None if said is None or isinstance(said, str) else bool(said)
-        was_shut = self._is_open and self._was_shut()
+        was_shut = self._was_shut() and self._is_open
         should_be_open = self._should_be_open(at)
         verdict = None
         if self._is_open and (was_shut or not should_be_open):

@@ -11,10 +11,11 @@ import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.alarms import Alarm, ImpossibleError, State
+from agent.alarms import Alarm, ImpossibleError, State, filled
 from agent.conditions.quality import Doubts
 from agent.events import EventType
 from agent.gate import gated
+from agent.localtime import LocalTime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +35,6 @@ SAVE_EVERY: Final = 60.0
 
 SAVE_RATE: Final = 64.0
 """Characters a second that such saves of one rule come to at most: long states are saved less often, for an SD card wears."""
-
-LOOK_EVERY: Final = 10.0
-"""Seconds between looks at a clock that was not set yet."""
 
 _PREFIX: Final = "rule:"
 _ABSENT: Final = object()
@@ -93,9 +91,7 @@ class Rulebook:
         self._queue: list[tuple[float, int, _Entry]] = []  # by deadline, or before it
         self._tie = itertools.count()
         self._save_at = 0.0
-        self._local_offset: float | None = None  # as the rules know it
-        self._look_at = math.inf  # when to look at a wall clock that is not set
-        self._turn_at = 0.0  # when local time may leave the monotonic clock behind by itself
+        self._local = LocalTime(clock)
         self._changed = asyncio.Event()
 
     def add(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
@@ -232,8 +228,8 @@ class Rulebook:
         watching = self._watching.get(device)
         if watching is None:
             return None
-        while at >= self._turn_at:
-            self.on_time(self._turn_at)
+        if at >= self._local.turn_at or (self._queue and self._queue[0][0] <= at):
+            self._run_due(at)  # what fell due before this reading comes before it, of all rules and in order
         if quality is not None:
             return self._on_doubtful(device, values, at, quality)
         return self._show(watching, values, at)
@@ -262,8 +258,6 @@ class Rulebook:
             if value is _ABSENT:
                 continue
             rule = entry.rule
-            if entry.queued and entry.queued[-1] <= at:
-                self._on_deadline(entry, at)  # what fell due before this reading comes before it
             if later and not later.isdisjoint(values) and rule.note(full, value, at):  # type: ignore[arg-type]
                 continue
             verdict = rule.on_reading(full, value, at)  # type: ignore[arg-type]  # it is not _ABSENT
@@ -279,8 +273,8 @@ class Rulebook:
     def on_event(self, event: Event) -> None:
         """Show an event that is neither a reading nor an alarm to the rules that hear it."""
         at = self._clock.monotonic()
+        self._run_due(at)
         for entry in self._hearing.get((event.type, event.source), ()):
-            self._on_deadline(entry, at)
             self._take(entry, entry.rule.on_event(event, at), at)
 
     def record(self, outcome: Outcome, at: float) -> None:
@@ -323,7 +317,7 @@ class Rulebook:
             "value": value,
             "limit": transition.limit,
         }
-        message = _filled((entry.outcome.message, entry.rule.message), known)
+        message = filled((entry.outcome.message, entry.rule.message), known)
         was_active = entry.alarm.active
         notices = entry.alarm.turn(transition, message, at, self._clock.wall_at(at))
         self._log_notices(entry, notices, at)
@@ -365,7 +359,7 @@ class Rulebook:
     @property
     def deadline(self) -> float:
         """When it next wants the time, in seconds of the monotonic clock."""
-        due = min(self._save_at, self._look_at, self._turn_at)
+        due = min(self._save_at, self._local.look_at, self._local.turn_at)
         return min(due, self._queue[0][0]) if self._queue else due
 
     async def keep_time(self) -> None:
@@ -382,45 +376,42 @@ class Rulebook:
 
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
-        if min(self._look_at, self._save_at) <= now < self._turn_at:
+        if min(self._local.look_at, self._save_at) <= now < self._local.turn_at:
             self._tell_local_time(now)
-        while self._turn_at <= now or (self._queue and self._queue[0][0] <= now):
-            if self._turn_at <= now and (not self._queue or self._turn_at <= self._queue[0][0]):
-                self._tell_local_time(self._turn_at)
-                continue
-            _, _, entry = heapq.heappop(self._queue)
-            entry.queued.pop()
-            self._on_deadline(entry, min(now, math.nextafter(self._turn_at, -math.inf)))
-            self._queue_deadline(entry)
+        self._run_due(now)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
             for entry in self._entries.values():
                 if entry.rule.is_unsaved and now >= entry.save_at and not self.is_lazy:
                     self._note(entry)
 
+    def _run_due(self, upto: float) -> None:
+        """Do what has fallen due up to a time, in order."""
+        while (
+            min(head := self._queue[0][0] if self._queue else math.inf, turn := self._local.turn_at) <= upto
+        ):
+            if turn <= head:
+                self._tell_local_time(turn)
+                continue
+            queued, _, entry = heapq.heappop(self._queue)
+            entry.queued.pop()
+            self._on_deadline(entry, queued)
+            self._queue_deadline(entry)
+
     def _tell_local_time(self, at: float) -> None:
         """Tell the rules what local time is from a moment on, where that has changed.
 
-        It is looked at whenever summer time begins or ends, and once a minute (more often while the clock is not set), for
-        somebody may set the clock.
+        It is looked at whenever summer time begins or ends and, for somebody may set the clock, once a minute.
         """
-        is_set = self._clock.is_set()
-        offset = self._clock.local_offset(at) if is_set else None
-        self._look_at = math.inf if is_set else at + LOOK_EVERY
-        self._turn_at = self._clock.local_turn(at) if is_set else math.inf
-        known = self._local_offset
-        if offset is known or (offset is not None and known is not None and abs(offset - known) <= 1.0):
-            return
-        self._local_offset = offset
-        for entry in self._entries.values():
-            entry.rule.on_local_time(offset, at)
-            self._queue_deadline(entry)
+        if self._local.look(at):
+            for entry in self._entries.values():
+                entry.rule.on_local_time(self._local.ahead, at)
+                self._queue_deadline(entry)
 
     def save(self) -> None:
-        """Save all that rules would forget in a crash; to be called before the end."""
+        """Save what all rules know, to be called before the end: a state that says since when nobody listens is right to the second."""
         for entry in self._entries.values():
-            if entry.rule.is_unsaved or self.is_lazy:
-                self._save(entry)
+            self._save(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:
@@ -442,18 +433,6 @@ class Rulebook:
         heapq.heappush(self._queue, (deadline, next(self._tie), entry))
         if self._queue[0][2] is entry:
             self._changed.set()
-
-
-def _filled(templates: Iterable[str | None], known: Mapping[str, Value]) -> str:
-    """Return the first text that can be filled in: an alarm is not lost over its text.
-
-    A number's format may be given no number.
-    """
-    for template in templates:
-        if template is not None:
-            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
-                return template.format(**known)
-    return f"{known['of']} is {known['value']}, {known['limit']}"
 
 
 def _number(value: Value) -> float | int:
