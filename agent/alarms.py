@@ -8,6 +8,7 @@ over a restart. An alarm that comes and goes too often may be told in sum, so th
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,7 @@ from agent.errors import GatepostError
 from agent.events import EventType, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.contracts import Transition
     from agent.events import Value
@@ -122,7 +123,8 @@ class Alarm:
             kind, facts = EventType.ALARM_RAISED, self._about()
         else:
             kind, facts = EventType.ALARM_CHANGED, self._about(before=before.value)
-        self._set_deadline(repeat_at=None if self.settings.repeat is None else at + self.settings.repeat)
+        every = None if self.acknowledged else self.settings.repeat
+        self._set_deadline(repeat_at=None if every is None else at + every)
         return self._told(kind, facts, at)
 
     def suppress(self, *, suppressed: bool) -> list[Notice]:
@@ -281,6 +283,18 @@ class Alarm:
             saved + _number(state["repeat_in"]) if "repeat_in" in state and self.settings.repeat else None
         )
         self._set_deadline(repeat_at=repeat_at)
+
+
+def filled(templates: Iterable[str | None], known: Mapping[str, Value]) -> str:
+    """Return the first text that can be filled in: an alarm is not lost over its text.
+
+    A number's format may be given no number.
+    """
+    for template in templates:
+        if template is not None:
+            with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+                return template.format(**known)
+    return f"{known['of']} is {known['value']}, {known['limit']}"
 
 
 def _rank(severity: Severity) -> int:

@@ -93,6 +93,7 @@ class App:
         self.simulated = simulate
         self._seed = seed
         self._clock = Clock()
+        self._clock.zone = config.zone
         self._threads = BusThreads()
         self._parts: list[Part] = []
         self._simulators: list[Simulator[Any]] = []
@@ -353,6 +354,10 @@ class App:
                     "shelved_for": None if alarm.shelved_until is None else round(alarm.shelved_until - now, 1),
                 }
                 for rule, alarm in self._rulebook.alarms
+            ],
+            "doubtful": [
+                {"rule": rule, **doubts.told(), "last": round(now - doubts.last, 1)}
+                for rule, doubts in self._rulebook.doubtful
             ],
             "out_of_service": self._rulebook.out_of_service,
             "log": {

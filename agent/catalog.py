@@ -201,8 +201,24 @@ def _summary(module: ModuleType) -> str:
 
 def shared_file(name: str) -> str:
     """Return the text of a file of `config/`: of the clone, or of the installed package."""
-    here = Path(__file__).parent
-    for folder in (here / "share" / "config", here.parent / "config"):
+    for folder in _shared_folders():
         if (folder / name).is_file():
             return (folder / name).read_text(encoding="utf-8")
     raise FileNotFoundError(f"config/{name} is not part of this installation")
+
+
+def examples() -> list[str]:
+    """Return the names of the set-ups that come with gatepost."""
+    found = (file for folder in _shared_folders() for file in folder.glob("examples/*.yaml"))
+    return sorted({file.stem for file in found if not file.stem.endswith(".tests")})
+
+
+def example(name: str) -> tuple[str, str]:
+    """Return the configuration of a set-up and the tests of its rules, with their schema beside them."""
+    configuration = shared_file(f"examples/{name}.yaml").replace("=../", "=", 1)
+    return configuration, shared_file(f"examples/{name}.tests.yaml")
+
+
+def _shared_folders() -> tuple[Path, Path]:
+    here = Path(__file__).parent
+    return here / "share" / "config", here.parent / "config"

@@ -25,6 +25,7 @@ from agent.console import program, say
 from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
+from agent.ruletests import command as ruletests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,19 +87,25 @@ def check(options: argparse.Namespace) -> int:
 
 
 def init(options: argparse.Namespace) -> int:
-    """Write a commented starting configuration."""
-    target: Path = options.path
-    if target.exists() and not options.force:
-        raise GatepostError(f"{target} exists already; name another file, or write over it with --force")
+    """Write a commented starting configuration, or one of the examples with the tests of its rules."""
+    name = options.example
+    target: Path = options.path or Path(f"{name or 'gatepost'}.yaml")
+    files = {target: catalog.shared_file("gatepost.yaml")}
+    if name is not None:
+        files = dict(zip((target, target.with_suffix(".tests.yaml")), catalog.example(name), strict=True))
+    for file in files:
+        if file.exists() and not options.force:
+            raise GatepostError(f"{file} exists already; name another file, or write over it with --force")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(catalog.shared_file("gatepost.yaml"), encoding="utf-8")
-        text = schema.text()
-        target.with_name("gatepost.schema.json").write_text(text, encoding="utf-8")
+        for file, text in files.items():
+            file.write_text(text, encoding="utf-8")
+        target.with_name("gatepost.schema.json").write_text(schema.text(), encoding="utf-8")
     except OSError as error:
         raise GatepostError(f"cannot write {target}: {error.strerror}") from error
-    say(f"wrote {target} (and gatepost.schema.json beside it, for editors)")
-    say(f"next: edit it, then: {program()} check {target} && {program()} run --simulate {target}")
+    say(f"wrote {' and '.join(map(str, files))} (and gatepost.schema.json beside it, for editors)")
+    verb = "check" if name is None else "test"
+    say(f"next: edit it, then: {program()} {verb} {target} && {program()} run --simulate {target}")
     return DONE
 
 
@@ -206,9 +213,49 @@ def _parser() -> argparse.ArgumentParser:
     command = add("check", check, "say every fault of a configuration", "gatepost check gatepost.yaml")
     command.add_argument("config", type=Path, help="the configuration file")
 
-    command = add("init", init, "write a commented starting configuration", "gatepost init gatepost.yaml")
+    command = add(
+        "test",
+        ruletests.test,
+        "play tests of the rules on a virtual clock",
+        "gatepost test gatepost.yaml cold-room.tests.yaml",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument(
-        "path", type=Path, nargs="?", default=Path("gatepost.yaml"), help="by default gatepost.yaml"
+        "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"
+    )
+    command.add_argument(
+        "--filter", metavar="NAME", help="only tests whose name contains that, or matches it"
+    )
+    command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
+    command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
+    command.add_argument(
+        "--replay",
+        type=Path,
+        nargs="?",
+        const=Path(),
+        metavar="LOG",
+        help="in place of tests play a log, by default the configuration's own, and tell what would be otherwise",
+    )
+    command.add_argument(
+        "--since", type=_moment, metavar="TIME", help="of a replay: tell from that time on, e.g. 1d (ago)"
+    )
+    command.add_argument("--until", type=_moment, metavar="TIME", help="of a replay: up to that time")
+    command.add_argument(
+        "--plot", type=Path, metavar="DIR", help="also draw what rules saw, an SVG for each test"
+    )
+    command.set_defaults(simulate=False)
+
+    command = add(
+        "init", init, "write a commented starting configuration", "gatepost init --example cold-room"
+    )
+    command.add_argument(
+        "path", type=Path, nargs="?", help="by default gatepost.yaml, or the example's name with .yaml"
+    )
+    command.add_argument(
+        "--example",
+        choices=catalog.examples(),
+        metavar="NAME",
+        help=f"one that is ready to be adapted, with the tests of its rules: {', '.join(catalog.examples())}",
     )
     command.add_argument("--force", action="store_true", help="write over a file that is there")
 

@@ -7,10 +7,15 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 NO_EARLIER: Final = 1_767_225_600_000_000
 """2026-01-01 UTC in microseconds: there was no gatepost before, so a clock that says so is not set."""
+
+DAY: Final = 86_400
 
 TIME_ERROR: Final = 5
 """What adjtimex(2) returns while the clock is not synchronized."""
@@ -21,7 +26,12 @@ class Clock:
 
     Durations, delays and rules go by `monotonic`, which never jumps. `wall` is only for people: it may be wrong
     until the network has set it, and may jump.
+
+    Attributes:
+        zone: Where local time is told; None for the machine's own time zone.
     """
+
+    zone: ZoneInfo | None = None
 
     def monotonic(self) -> float:
         """Return seconds since an unknown moment; never goes back."""
@@ -39,10 +49,36 @@ class Clock:
         """Return how far the wall clock is ahead of the monotonic clock, in microseconds."""
         return self.wall() - round(self.monotonic() * 1e6)
 
-    def local_offset(self) -> float:
-        """Return how far local time, since 1970-01-01 00:00, is ahead of the monotonic clock, in seconds."""
-        wall = self.wall() / 1e6
-        return wall + time.localtime(wall).tm_gmtoff - self.monotonic()
+    def local_offset(self, at: float) -> float:
+        """Return how far local time is ahead of the monotonic clock at a moment of it, in seconds.
+
+        Local time is what a clock on the wall shows, in seconds since it would have shown 1970-01-01 00:00.
+        """
+        wall = self.wall_at(at)
+        return wall / 1e6 + self._ahead_of_utc(wall // 1_000_000) - at
+
+    def local_turn(self, at: float) -> float:
+        """Return when summer time begins or ends next after a moment of the monotonic clock, or a day later if not by then."""
+        wall = self.wall_at(at)
+        before = wall // 1_000_000
+        after = before + DAY
+        offset = self._ahead_of_utc(before)
+        if self._ahead_of_utc(after) == offset:
+            return at + DAY
+        while after - before > 1:
+            middle = (before + after) // 2
+            if self._ahead_of_utc(middle) == offset:
+                before = middle
+            else:
+                after = middle
+        return at + max(after - wall / 1e6, 0.001)  # a slewed clock may be short of it by a hair
+
+    def _ahead_of_utc(self, wall: int) -> float:
+        """Return how far local time is ahead of UTC at a wall time; both in seconds."""
+        if self.zone is None:
+            return time.localtime(wall).tm_gmtoff
+        offset = datetime.fromtimestamp(wall, self.zone).utcoffset()
+        return 0.0 if offset is None else offset.total_seconds()
 
     def boot(self) -> str:
         """Return what tells this boot from others; the monotonic clock is one for each."""

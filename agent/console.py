@@ -257,6 +257,15 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
         is_loud = is_active and alarm["shelved_for"] is None and not alarm["suppressed"]
         name = paint("alarm" if is_loud else "warning", f" {alarm['rule']} ")
         yield f"  {name}  {alarm['message']}  ({', '.join(facts)})"
+    for doubtful in said["doubtful"]:
+        counts = [
+            f"{doubtful[grade]} values of {grade} quality ({doubtful[f'{grade}_values']})"
+            for grade in ("uncertain", "bad")
+            if grade in doubtful
+        ]
+        yield paint(
+            "yellow", f"  {doubtful['rule']}: {', '.join(counts)}, the last {_lasted(doubtful['last'])} ago"
+        )
     if said["out_of_service"]:
         yield f"out of service: {', '.join(said['out_of_service'])}"
 

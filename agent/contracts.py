@@ -49,6 +49,9 @@ class Driver(ABC, Generic[S]):
     blocking: ClassVar[bool] = False
     """True where `open`, `read` and `close` are plain functions that may block: see `BlockingDriver`."""
 
+    tells_state: ClassVar[bool] = False
+    """True where the first reading after `open` is the present state, as of a contact; `gatepost test` must know."""
+
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
@@ -205,14 +208,13 @@ class Rule(ABC, Generic[S]):
     """A pure state machine. It never looks at a clock, so the same input gives the same output.
 
     Attributes:
+        message: The text of its alarms where the operator has written none; a kind's own, or that of its settings.
         deadline: When it next wants the time, in seconds of the monotonic clock; None where it does not.
-        is_unsaved: Whether `state` would say something new that may be saved within a minute; the rulebook sets it back.
-            What must not be forgotten comes as a verdict.
+        is_unsaved: Whether `state` would say something new that may be saved within a minute, where it is long within
+            some; the rulebook sets it back. What must not be forgotten comes as a verdict.
     """
 
-    message: ClassVar[str] = "{of} is {value}, {limit}"
-    """The text of its alarms where the operator has written none."""
-
+    message: str = "{of} is {value}, {limit}"
     deadline: float | None = None
     is_unsaved: bool = False
 
@@ -246,6 +248,18 @@ class Rule(ABC, Generic[S]):
         """
         return False
 
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:  # noqa: ARG002
+        """Take in what its channels said last, before it began to listen: of a rule that is at work at times only.
+
+        A kind that judges how things are judges it, as if it came now. For a kind that counts what happens it is where it
+        begins, and nothing that has happened. None where old values say nothing, as here.
+
+        Args:
+            latest: By channel the value, and when it was seen.
+            at: The present time; all times are of the monotonic clock, in seconds.
+        """
+        return None
+
     def on_rule(self, name: str, at: float, *, active: bool) -> Verdict | None:  # noqa: ARG002
         """Take in that the alarm of a rule that it follows is active, or no longer is; of each, too, when the agent begins."""
         return None
@@ -254,7 +268,7 @@ class Rule(ABC, Generic[S]):
         """Take in an event that it hears, logged at a time of the monotonic clock, in seconds."""
         return None
 
-    def on_local_time(self, ahead: float | None) -> None:
+    def on_local_time(self, ahead: float | None, at: float) -> None:
         """Take in how far local time is ahead of the monotonic clock: after `restore`, and whenever that changes.
 
         So a rule may know the time of day of any moment, and still looks at no clock.
@@ -262,6 +276,7 @@ class Rule(ABC, Generic[S]):
         Args:
             ahead: The seconds since 1970-01-01 00:00 that a clock on the wall would show, less those of the monotonic
                 clock. None, as in the beginning, where the machine does not know the time.
+            at: Since when that is so, in seconds of the monotonic clock.
         """
 
     def on_time(self, now: float) -> Verdict | None:  # noqa: ARG002
@@ -271,6 +286,10 @@ class Rule(ABC, Generic[S]):
     @abstractmethod
     def state(self, now: float) -> Mapping[str, Value]:
         """Return what must survive a restart, at a time of the monotonic clock. Times are ages, in seconds."""
+
+    def learnt(self, now: float) -> Mapping[str, Value]:  # noqa: ARG002
+        """Return what of `state` it should know when it begins anew after a pause; nothing, as here, for most kinds."""
+        return {}
 
     @abstractmethod
     def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:

@@ -147,7 +147,7 @@ class Intake:
         for reading in readings:
             at = now if reading.at is None else reading.at
             self._board.on_reading(self.name, reading.values, at)
-            outcome = self._rulebook.on_reading(self.name, reading.values, at)
+            outcome = self._rulebook.on_reading(self.name, reading.values, at, reading.quality)
             values = self._reporter.keep(reading, at, force=outcome is not None)
             if values:
                 self._keep(reading, values, zero + round(at * 1e6))

@@ -56,7 +56,7 @@ def events(options: argparse.Namespace) -> int:
         last_of_type = options.type is not None and "last" in request and not options.follow
         if last_of_type:
             request = {"get": "events", "after": 0}  # they may be long ago
-        found = _live_events(log, request) or _stored_events(store, request, options)
+        found = live_events(log, request) or _stored_events(store, request, options)
         wanted = (each for each in found if is_wanted(each[0]))
         for event, line in deque(wanted, maxlen=options.last) if last_of_type else wanted:
             put(event, line)
@@ -95,7 +95,7 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
     return DONE
 
 
-def _live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
+def live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
     """Return the events that a running agent tells, with their JSON; None where none runs."""
     path = socket_of(log)
     if not client.answers(path):

@@ -10,6 +10,8 @@ import msgspec
 
 from agent import contracts
 from agent.conditions.expressions import Expression
+from agent.conditions.quality import QualitySettings
+from agent.conditions.schedule import Span
 from agent.events import Severity
 from agent.quantities import Duration
 
@@ -55,6 +57,9 @@ class RuleOutcome(contracts.Settings, frozen=True):
         suppressed_by: Rules that keep it quiet while their alarms are active.
         in_service: false takes the rule out of service.
         flood: From when on an alarm that comes and goes is told in sum; without it each change is told.
+        where: The rule is at work only while this is true, such as `mode.state == on`; where that cannot be said, it is.
+        only: The rule is at work only at these times: {between: [22:00, 06:00], days: [mon, tue]}, or a list of such.
+        quality: What it makes of values of uncertain and bad quality.
     """
 
     severity: Severity = Severity.WARNING
@@ -66,11 +71,20 @@ class RuleOutcome(contracts.Settings, frozen=True):
     suppressed_by: tuple[str, ...] = ()
     in_service: bool = True
     flood: Flood | None = None
+    where: Expression | None = None
+    only: Span | tuple[Span, ...] | None = None
+    quality: QualitySettings = QualitySettings()
 
     def __post_init__(self) -> None:
         """Refuse a message that cannot be filled in."""
         if self.repeat is not None and self.repeat < 1:
             raise ValueError(f"repeat expects 1s or longer, not {self.repeat}")
+        if self.where is not None and not self.where.names:
+            raise ValueError(
+                f"where ({self.where}) names no channel, expected a condition such as `mode.state == on`"
+            )
+        if isinstance(self.only, tuple) and not self.only:
+            raise ValueError("only expects some time, not an empty list")
         try:
             fields = {name for _, name, _, _ in Formatter().parse(self.message or "") if name is not None}
             if fields - MESSAGE_FIELDS:

@@ -7,19 +7,24 @@ import contextlib
 import heapq
 import itertools
 import logging
+import math
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.alarms import Alarm, ImpossibleError, State
+from agent.alarms import Alarm, ImpossibleError, State, filled
+from agent.conditions.quality import Doubts
 from agent.events import EventType
+from agent.gate import gated
+from agent.localtime import LocalTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from agent.alarms import Notice
     from agent.clock import Clock
     from agent.contracts import Rule, Transition, Verdict
-    from agent.eventlog import EventLog
-    from agent.events import Event, Severity, Value
+    from agent.eventlog.journal import Journal
+    from agent.events import Event, Quality, Severity, Value
     from agent.outcome import RuleOutcome
     from agent.outputs.board import Board
 
@@ -27,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY: Final = 60.0
 """Seconds between saves of what rules may forget that much of, such as what is in a window."""
+
+SAVE_RATE: Final = 64.0
+"""Characters a second that such saves of one rule come to at most: long states are saved less often, for an SD card wears."""
 
 _PREFIX: Final = "rule:"
 _ABSENT: Final = object()
@@ -41,6 +49,8 @@ class _Entry:
         self.outcome = outcome
         self.alarm = Alarm(outcome)
         self.acts_as: Severity | None = None  # the severity of the alarm that its outputs are set for
+        self.doubts = Doubts(outcome.quality)
+        self.save_at = 0.0  # not before then, unless it must not be forgotten
         self.queued: list[float] = []  # the times that it is in the queue with, the next one last
 
     @property
@@ -62,15 +72,17 @@ class Rulebook:
 
     Attributes:
         out_of_service: The names of the rules that do not work, as the configuration says.
+        is_lazy: Whether states are only saved by `save`: for who knows that it will end by itself, and must be fast.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, board: Board) -> None:
+    def __init__(self, log: Journal, clock: Clock, board: Board) -> None:
         self._log = log
         self._clock = clock
         self._boot = clock.boot()
         self._board = board
         board.on_began = lambda name: self._note(self._entries[name])
         self.out_of_service: list[str] = []
+        self.is_lazy = False
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[str, list[_Watched]] = {}  # by device
         self._followers: dict[str, list[_Entry]] = {}
@@ -79,7 +91,7 @@ class Rulebook:
         self._queue: list[tuple[float, int, _Entry]] = []  # by deadline, or before it
         self._tie = itertools.count()
         self._save_at = 0.0
-        self._local_offset: float | None = None  # as the rules know it
+        self._local = LocalTime(clock)
         self._changed = asyncio.Event()
 
     def add(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
@@ -87,6 +99,7 @@ class Rulebook:
         if not outcome.in_service:
             self.out_of_service.append(name)
             return
+        rule = gated(rule, outcome.where, outcome.only)
         entry = self._entries[name] = _Entry(name, rule, outcome)
         if outcome.then is not None:
             self._board.add_rule(name, outcome.then)
@@ -122,7 +135,7 @@ class Rulebook:
             if not entry.alarm.is_over:
                 entry.acts_as = entry.alarm.severity
                 self._board.restore(entry.name, entry.alarm.severity, state, saved)
-        self._tell_local_time()
+        self._tell_local_time(now)
         # Also of those that are not active: another configuration may have ended them.
         for entry in self._entries.values():
             self._tell_others(entry, now)
@@ -153,6 +166,11 @@ class Rulebook:
             if not entry.alarm.is_over or entry.alarm.shelved_until is not None
         ]
         return sorted(shown, key=lambda pair: pair[1].raised)
+
+    @property
+    def doubtful(self) -> list[tuple[str, Doubts]]:
+        """What the rules were shown of less than good quality, by their names; those that were shown none are left out."""
+        return [(entry.name, entry.doubts) for entry in self._entries.values() if entry.doubts.counts]
 
     # --- what people ask for ------------------------------------------------------------------------------------------
 
@@ -190,22 +208,56 @@ class Rulebook:
 
     # --- the hot path ---------------------------------------------------------------------------------------------
 
-    def on_reading(self, device: str, values: Mapping[str, Value], at: float) -> Outcome | None:
+    def on_reading(
+        self,
+        device: str,
+        values: Mapping[str, Value],
+        at: float,
+        quality: Mapping[str, Quality] | None = None,
+    ) -> Outcome | None:
         """Show a reading to the rules that watch its device; None (the usual answer) where nothing changes.
 
         The caller logs the reading and then gives the outcome to `record`, so that the log has cause before effect.
+
+        Args:
+            device: The device's name.
+            values: By channel.
+            at: When they were seen, in seconds of the monotonic clock.
+            quality: The channels whose quality is not good; None where all are.
         """
         watching = self._watching.get(device)
         if watching is None:
             return None
+        if at >= self._local.turn_at or (self._queue and self._queue[0][0] <= at):
+            self._run_due(at)  # what fell due before this reading comes before it, of all rules and in order
+        if quality is not None:
+            return self._on_doubtful(device, values, at, quality)
+        return self._show(watching, values, at)
+
+    def _on_doubtful(
+        self, device: str, values: Mapping[str, Value], at: float, quality: Mapping[str, Quality]
+    ) -> Outcome | None:
+        """Show each rule of a reading what it is to see of it."""
+        outcome: Outcome | None = None
+        for entry, group in itertools.groupby(self._watching[device], key=itemgetter(0)):
+            watching = list(group)
+            sifted, doubts = entry.doubts.sift(
+                values, quality, [channel for _, channel, _, _ in watching], at
+            )
+            for doubt in doubts:
+                what = f"{device}.{doubt.channel} is of {doubt.quality} quality"
+                logger.warning("rule %s: %s: %s", entry.name, what, doubt.done)
+            found = self._show(watching, sifted, at)
+            outcome = found if outcome is None else [*outcome, *(found or ())]
+        return outcome
+
+    def _show(self, watching: Sequence[_Watched], values: Mapping[str, Value], at: float) -> Outcome | None:
         outcome: Outcome | None = None
         for entry, channel, full, later in watching:
             value = values.get(channel, _ABSENT)
             if value is _ABSENT:
                 continue
             rule = entry.rule
-            if entry.queued and entry.queued[-1] <= at:
-                self._on_deadline(entry, at)  # what fell due before this reading comes before it
             if later and not later.isdisjoint(values) and rule.note(full, value, at):  # type: ignore[arg-type]
                 continue
             verdict = rule.on_reading(full, value, at)  # type: ignore[arg-type]  # it is not _ABSENT
@@ -221,8 +273,8 @@ class Rulebook:
     def on_event(self, event: Event) -> None:
         """Show an event that is neither a reading nor an alarm to the rules that hear it."""
         at = self._clock.monotonic()
+        self._run_due(at)
         for entry in self._hearing.get((event.type, event.source), ()):
-            self._on_deadline(entry, at)
             self._take(entry, entry.rule.on_event(event, at), at)
 
     def record(self, outcome: Outcome, at: float) -> None:
@@ -232,12 +284,19 @@ class Rulebook:
 
     def _note(self, entry: _Entry) -> None:
         """Save a rule's state, and look at its deadline."""
+        if not self.is_lazy:
+            self._save(entry)
+        self._queue_deadline(entry)
+
+    def _save(self, entry: _Entry) -> None:
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
         state = {**entry.rule.state(now), **entry.alarm.saved(now), **self._board.state(entry.name, now)}
         self._log.put_state(_PREFIX + entry.name, state | saved)
         entry.rule.is_unsaved = False
-        self._queue_deadline(entry)
+        length = sum(len(value) for value in state.values() if isinstance(value, str))
+        if length > SAVE_EVERY * SAVE_RATE:
+            entry.save_at = now + length / SAVE_RATE
 
     def _take(self, entry: _Entry, verdict: Verdict | None, at: float) -> None:
         """Do what a rule says of itself, without a reading."""
@@ -258,10 +317,7 @@ class Rulebook:
             "value": value,
             "limit": transition.limit,
         }
-        try:
-            message = (entry.outcome.message or entry.rule.message).format(**known)
-        except ValueError:  # a number's format for a value that is none: an alarm is not lost over its text
-            message = entry.rule.message.format(**known)
+        message = filled((entry.outcome.message, entry.rule.message), known)
         was_active = entry.alarm.active
         notices = entry.alarm.turn(transition, message, at, self._clock.wall_at(at))
         self._log_notices(entry, notices, at)
@@ -282,7 +338,8 @@ class Rulebook:
             self._on_deadline(follower, at)
             self._take(follower, follower.rule.on_rule(entry.name, at, active=entry.alarm.active), at)
         for other in self._suppressing.get(entry.name, ()):
-            suppressed = any(self._entries[name].alarm.active for name in other.outcome.suppressed_by)
+            suppressing = (self._entries.get(name) for name in other.outcome.suppressed_by)
+            suppressed = any(each is not None and each.alarm.active for each in suppressing)
             if notices := other.alarm.suppress(suppressed=suppressed):
                 self._log_notices(other, notices, at)
 
@@ -299,11 +356,16 @@ class Rulebook:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
+    @property
+    def deadline(self) -> float:
+        """When it next wants the time, in seconds of the monotonic clock."""
+        due = min(self._save_at, self._local.look_at, self._local.turn_at)
+        return min(due, self._queue[0][0]) if self._queue else due
+
     async def keep_time(self) -> None:
         """Give rules the time when they want it, until cancelled."""
         while True:
-            due = min(self._save_at, self._queue[0][0]) if self._queue else self._save_at
-            wait = due - self._clock.monotonic()
+            wait = self.deadline - self._clock.monotonic()
             self._changed.clear()
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
@@ -314,31 +376,42 @@ class Rulebook:
 
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
-        while self._queue and self._queue[0][0] <= now:
-            _, _, entry = heapq.heappop(self._queue)
-            entry.queued.pop()
-            self._on_deadline(entry, now)
-            self._queue_deadline(entry)
+        if min(self._local.look_at, self._save_at) <= now < self._local.turn_at:
+            self._tell_local_time(now)
+        self._run_due(now)
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY
-            self._tell_local_time()
-            self.save()
+            for entry in self._entries.values():
+                if entry.rule.is_unsaved and now >= entry.save_at and not self.is_lazy:
+                    self._note(entry)
 
-    def _tell_local_time(self) -> None:
-        """Tell the rules where the wall clock was set, or summer time began or ended; within a minute of it."""
-        offset = self._clock.local_offset() if self._clock.is_set() else None
-        known = self._local_offset
-        if offset is known or (offset is not None and known is not None and abs(offset - known) <= 1.0):
-            return
-        self._local_offset = offset
-        for entry in self._entries.values():
-            entry.rule.on_local_time(offset)
+    def _run_due(self, upto: float) -> None:
+        """Do what has fallen due up to a time, in order."""
+        while (
+            min(head := self._queue[0][0] if self._queue else math.inf, turn := self._local.turn_at) <= upto
+        ):
+            if turn <= head:
+                self._tell_local_time(turn)
+                continue
+            queued, _, entry = heapq.heappop(self._queue)
+            entry.queued.pop()
+            self._on_deadline(entry, queued)
+            self._queue_deadline(entry)
+
+    def _tell_local_time(self, at: float) -> None:
+        """Tell the rules what local time is from a moment on, where that has changed.
+
+        It is looked at whenever summer time begins or ends and, for somebody may set the clock, once a minute.
+        """
+        if self._local.look(at):
+            for entry in self._entries.values():
+                entry.rule.on_local_time(self._local.ahead, at)
+                self._queue_deadline(entry)
 
     def save(self) -> None:
-        """Save what rules would forget in a crash; to be called before the end too."""
+        """Save what all rules know, to be called before the end: a state that says since when nobody listens is right to the second."""
         for entry in self._entries.values():
-            if entry.rule.is_unsaved:
-                self._note(entry)
+            self._save(entry)
 
     def _on_deadline(self, entry: _Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:

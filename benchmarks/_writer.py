@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 4096
 """Bytes in one write: what the kernel hands to a reader of a pseudo-terminal at once."""
+CHANNELS: Final = 50
+"""Numbers in a wide line."""
 SPIKE_EVERY: Final = 10
 """Lines from one spike to the next."""
 
@@ -59,6 +61,12 @@ FORMATS: Final[dict[str, Callable[[int], bytes]]] = {
     "number": lambda n: f"{temperature(n):.1f}\r\n".encode(),
     # the moment of writing in place of the number
     "stamp": lambda n: f"{time.monotonic_ns()},{temperature(n):.1f}\r\n".encode(),
+    # a tenth of the time above any limit, in one stretch every 5,000 lines
+    "tenth": lambda n: f"{n},{temperature(n) + (80 if n % 5000 >= 4500 else 0):.1f}\r\n".encode(),
+    # many numbers at once
+    "wide": lambda n: (
+        ",".join(f"{temperature(n * 7 + c * 3):.1f}" for c in range(CHANNELS)) + "\r\n"
+    ).encode(),
     # as csv, with a temperature now and then that trips the rule: each spike has a height of its own
     "spikes": lambda n: f"{n},{spike(n) or temperature(n):.1f}\r\n".encode(),
 }

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from gpiozero import InputDevice
 
@@ -76,6 +76,8 @@ class Settings(contracts.Settings, frozen=True):
 
 class Driver(contracts.Driver[Settings]):
     """Takes edges from gpiozero's thread over to the event loop, in order."""
+
+    tells_state: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -66,6 +66,7 @@ _WORDS: Final = {
 _TOKEN: Final = re.compile(
     r"(?P<text>'[^']*'|\"[^\"]*\")|(?<![\w.])(?P<name>[A-Za-z_](?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)?)(?P<call>\s*\()?"
 )
+_DIGIT_FIRST: Final = re.compile(r"(?<![\w.])[0-9][\w-]*(?:\.[A-Za-z_][\w-]*|(?<=[A-Za-z_]))")
 _ALLOWED: Final = (
     ast.Expression, ast.BoolOp, ast.boolop, ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.Compare, ast.cmpop,
     ast.IfExp, ast.Call, ast.Constant, ast.Name, ast.Load,
@@ -149,7 +150,8 @@ class Expression(Quantity, str):  # noqa: SLOT000 -- it keeps what it has parsed
         try:
             tree = _parsed(code)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            raise ValueError(f"{raw!r} is not an expression: {getattr(error, 'msg', error)}") from None
+            reason = f"{getattr(error, 'msg', error)}{_tip(raw)}"
+            raise ValueError(f"{raw!r} is not an expression: {reason}") from None
         _check(tree, raw)
         return made
 
@@ -216,6 +218,17 @@ def _parsed(code: str) -> ast.Expression:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of a text with a backslash
         return ast.parse(code.strip(), mode="eval")
+
+
+def _tip(text: str) -> str:
+    """Return what to add where something in an expression may be a name that begins with a digit."""
+    for found in _DIGIT_FIRST.finditer(text):
+        try:
+            float(found[0])
+        except ValueError:
+            device = found[0].partition(".")[0]
+            return f" (a device that begins with a digit, such as {device!r}, cannot be named in an expression: rename it)"
+    return ""
 
 
 def _renamed(found: re.Match[str], full: Mapping[str, str]) -> str:

@@ -57,6 +57,18 @@ def subtractions(name: str) -> Iterator[tuple[str, str]]:
             yield name[:index], name[index + 1 :]
 
 
+def compared_words(expression: Expression) -> set[str]:
+    """Return the names without a dot that are held against something with == or !=, so that they could be texts."""
+    tree, names = expression.tree
+    return {
+        names[side.id]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare) and any(isinstance(each, ast.Eq | ast.NotEq) for each in node.ops)
+        for side in (node.left, *node.comparators)
+        if isinstance(side, ast.Name) and "." not in names[side.id]
+    }
+
+
 class _Unit(NamedTuple):
     """A unit, and the channel that it is of."""
 

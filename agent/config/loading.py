@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 import yaml
@@ -92,10 +93,11 @@ class _Loading:
         forward = self._section("forward", self._forwarder)
         log = self._settings("log", eventlog.Settings)
         broker = self._settings("broker", BrokerSettings) if "broker" in self._top else None
+        zone = self._time_zone()
         devices, rules = self._wire(devices, rules, forward)
         if faults := {*self._decoder.faults, *self._variables.faults}:
             raise ConfigError(sorted(faults))
-        return Config(self._path, gateway, devices, rules, forward, log or eventlog.Settings(), broker)
+        return Config(self._path, gateway, devices, rules, forward, log or eventlog.Settings(), broker, zone)
 
     # --- files ------------------------------------------------------------------------------------------------------
 
@@ -161,6 +163,24 @@ class _Loading:
             what = f"found {found}, expected a name of letters, digits, '_' and '-'"
             self._decoder.fault(entry.value.start_mark, "gateway", what)
         return text.text
+
+    def _time_zone(self) -> ZoneInfo | None:
+        """Return the time zone that is named, None for the machine's own."""
+        entry = self._top.get("time_zone")
+        if entry is None:
+            return None
+        name = self._decoder.decode(entry.value, str, "time_zone", entry.mark)
+        if not isinstance(name, str):
+            return None  # said already
+        try:
+            return ZoneInfo(name)
+        except (
+            ZoneInfoNotFoundError,
+            ValueError,
+            OSError,
+        ):  # OSError where it is a folder of zones, such as Europe
+            self._decoder.fault_of_values(entry.value.start_mark, "time_zone", _unknown_zone(name))
+            return None
 
     def _settings(self, key: str, cls: type[S]) -> S | None:
         entry = self._top.get(key)
@@ -353,13 +373,28 @@ class _Loading:
             machine = registry.module("rules", rule.kind).Rule(rule.settings)
             machines[name] = path, machine
             settings = wiring.watched(machine, path, marks[name])
-            outcome = outputs.rule(name, rule.outcome, marks[name])
+            outcome = wiring.gate(rule.outcome, f"rules.{name}", marks[name])
+            outcome = outputs.rule(name, outcome, marks[name])
             wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
             watches = registry.module("rules", rule.kind).Rule(settings).watches()
             feeding[name] = machine.follows(), watches, outcome
-        wiring.follow(machines, marks)
+        followed = {name: (path, machine.follows()) for name, (path, machine) in machines.items()}
+        wiring.follow(followed, marks, "follow")
+        suppressed = {
+            name: (f"rules.{name}.suppressed_by", rule.outcome.suppressed_by) for name, rule in rules.items()
+        }
+        wiring.follow(suppressed, marks, "suppress")
         outputs.follow(feeding, marks)
         return set_up, wired
+
+
+def _unknown_zone(name: str) -> str:
+    known = sorted(available_timezones())
+    if not known:
+        return f"no time zones are installed here, so {name!r} cannot be found: install the package tzdata"
+    near = wording.nearest(name, known)
+    tip = f"did you mean {near!r}?" if near else "expected one such as Europe/Berlin or UTC"
+    return f"unknown time zone {name!r}, {tip}"
 
 
 def settings_of(module: ModuleType) -> type[contracts.Settings]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -12,7 +13,7 @@ from agent.outcome import RuleOutcome
 from agent.outputs.settings import Settings as OutputSettings
 
 SECTIONS: Final = ("devices", "rules", "forward")
-TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
+TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker", "time_zone")
 DEVICE_KEYS: Final = ("driver", "report", "output", "simulate", "description")
 CARRIED_KEYS: Final = courier.Settings.__struct_fields__
 FORWARD_KEYS: Final = ("encoding", "reconnect", *CARRIED_KEYS)
@@ -112,6 +113,7 @@ class Config(msgspec.Struct, frozen=True):
         forward: The forwarders by name.
         log: The event log's settings.
         broker: The embedded broker's settings, None where there is none.
+        zone: The time zone that rules go by; None for the machine's own.
     """
 
     path: Path
@@ -121,6 +123,7 @@ class Config(msgspec.Struct, frozen=True):
     forward: dict[str, ForwardEntry]
     log: eventlog.Settings
     broker: BrokerSettings | None
+    zone: ZoneInfo | None = None
 
     @property
     def counted(self) -> str:

@@ -65,6 +65,10 @@ def schema() -> Schema:
             "rules": _section("What raises alarms and sets outputs, by name.", _rule()),
             "forward": _section("Where events are sent, by name.", _forwarder()),
             "log": _of_struct(eventlog.Settings) | {"description": "The durable record of events."},
+            "time_zone": {
+                "type": "string",
+                "description": "Whose clock on the wall rules go by, such as Europe/Berlin; by default the machine's.",
+            },
             "broker": _of_struct(model.BrokerSettings)
             | {"description": "An MQTT broker to run beside the agent."},
         },

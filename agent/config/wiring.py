@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from agent import reporter
     from agent.config.decoding import Decoder
+    from agent.outcome import RuleOutcome
 
     AnyDriver = contracts.Driver[Any] | contracts.BlockingDriver[Any]
 
@@ -107,6 +108,13 @@ class Wiring:
         named: S = expressions.renamed(settings, full)
         return named
 
+    def gate(self, outcome: RuleOutcome, path: str, mark: Mark) -> RuleOutcome:
+        """Return what is said of a rule beside its kind with the channels of its gate named in full."""
+        if outcome.where is None:
+            return outcome
+        full, _ = self._full_names([(join(path, "where"), outcome.where)], mark)
+        return structs.replace(outcome, where=outcome.where.renamed(full))
+
     def _full_names(
         self, found: Sequence[tuple[str, Expression]], mark: Mark
     ) -> tuple[dict[str, str], set[str]]:
@@ -119,26 +127,29 @@ class Wiring:
                     full[name] = self._channel(name)
                 except ValueError as error:
                     faulty.add(name)
-                    self._fault(where, mark, f"{error}{self._tip(name)}")
+                    self._fault(where, mark, f"{error}{self._tip(name, expression)}")
             if faulty.isdisjoint(expression.names):
                 self._check_units(expression.renamed(full), where, mark)
         return full, faulty
 
-    def follow(self, rules: Mapping[str, tuple[str, contracts.Rule[Any]]], marks: Mapping[str, Mark]) -> None:
-        """Refuse rules that follow none that there is, or each other in a circle.
+    def follow(
+        self, named: Mapping[str, tuple[str, Sequence[str]]], marks: Mapping[str, Mark], what: str
+    ) -> None:
+        """Refuse rules that name none that there is, or each other in a circle.
 
         Args:
-            rules: The sound rules by name, each with the path of its settings.
+            named: The rules that each sound rule names, with the path where it does.
             marks: The place of each rule that is written, sound or not.
+            what: What they do by naming others: follow, or are suppressed by.
         """
-        for name, (path, rule) in rules.items():
-            for other in rule.follows():
+        for name, (path, others) in named.items():
+            for other in others:
                 if other not in marks:
                     at, where = self._find(other, path, marks[name])
                     self._decoder.fault_of_values(at, where, wording.unknown("rule", other, marks))
-        for circle in circles({name: rule.follows() for name, (_, rule) in rules.items()}):
-            at, where = self._find(circle[1], rules[circle[0]][0], marks[circle[0]])
-            self._decoder.fault(at, where, f"rules follow each other in a circle: {' → '.join(circle)}")
+        for circle in circles({name: others for name, (_, others) in named.items()}):
+            at, where = self._find(circle[1], named[circle[0]][0], marks[circle[0]])
+            self._decoder.fault(at, where, f"rules {what} each other in a circle: {' → '.join(circle)}")
 
     @staticmethod
     def _named(settings: contracts.Settings, full: Mapping[str, str]) -> contracts.Settings:
@@ -152,11 +163,18 @@ class Wiring:
             )
         return named
 
-    def _tip(self, name: str) -> str:
-        """Return what to add to the fault of an unknown name that could be a subtraction of what is known."""
+    def _tip(self, name: str, expression: Expression) -> str:
+        """Return what to add to the fault of an unknown name: what may have been meant."""
+        for device in self._devices:
+            if device[0].isdigit() and device in expression:
+                return (
+                    f" (an expression cannot name {device!r}, which begins with a digit: rename the device)"
+                )
         for left, right in expressions.subtractions(name):
             if self._is_channel(left) or self._is_channel(right):
                 return f" (for a subtraction, put spaces around the minus: {left} - {right})"
+        if name in expressions.compared_words(expression) and not wording.nearest(name, self._devices):
+            return f" (if it is a text, write it in quotes: '{name}')"
         return ""
 
     def _is_channel(self, name: str) -> bool:
@@ -220,6 +238,6 @@ class Wiring:
     def _find(self, value: str, path: str, otherwise: Mark) -> tuple[Mark, str]:
         """Return where a value is written under a path, and its own path."""
         for where, place in self._decoder.places.items():
-            if where.startswith(f"{path}.") and str(place.value) == value:
+            if where.startswith((f"{path}.", f"{path}[")) and str(place.value) == value:
                 return place.mark, where
         return otherwise, path

@@ -29,9 +29,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = list(known)
     if ":" in name:
         return f"unknown {what} {key(name)}, expected a space after the colon"
-    if nearest := difflib.get_close_matches(name, known, n=1):
-        return f"unknown {what} {name!r}, did you mean {nearest[0]!r}?"
+    if near := nearest(name, known):
+        return f"unknown {what} {name!r}, did you mean {near!r}?"
     return f"unknown {what} {name!r}, expected {one_of(known)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like another one, "" where none is."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), "")
 
 
 def key(name: str) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from agent.clock import Clock
-    from agent.eventlog import EventLog
+    from agent.eventlog.journal import Journal
     from agent.events import Severity, Value
     from agent.outcome import Reaction
     from agent.outputs.settings import Settings
@@ -52,7 +52,7 @@ class Board:
         on_began: Called with the name of a rule when what it does for a time has begun, so that its state is saved.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, put: Callable[[Put], None]) -> None:
+    def __init__(self, log: Journal, clock: Clock, put: Callable[[Put], None]) -> None:
         self.deadline: float | None = None
         self.wake: Callable[[], None] = lambda: None
         self.on_began: Callable[[str], None] = lambda _: None
@@ -344,7 +344,7 @@ class Board:
                 if watch[0].would_hold(device, {name: change.value}):
                     watch[0].note(device, {name: change.value}, now)
                     self._judge(watch, now)
-            self._put(Put(device, name, *change[:3], change.is_turn, change.command))
+            self._put(Put(device, name, *change[:3], change.is_turn, change.command, change.blinks))
 
     def _tell_failed(
         self, device: str, channel: str, value: Value, cause: str, reason: str, id_: str | None = None

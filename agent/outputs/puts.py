@@ -20,6 +20,7 @@ class Put(NamedTuple):
         reason: Why, where the cause does not say it all.
         is_turn: Whether it is only another turn of what blinks already, which the log need not have.
         command: The command that it carries out; None where it carries out none.
+        blinks: Whether it blinks, on this value and off it.
     """
 
     device: str
@@ -29,6 +30,7 @@ class Put(NamedTuple):
     reason: str = ""
     is_turn: bool = False
     command: Command | None = None
+    blinks: bool = False
 
     @property
     def id(self) -> str | None:

@@ -20,7 +20,7 @@ Sample::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from agent import contracts
 from agent.conditions.ages import moment
@@ -61,7 +61,7 @@ class Settings(contracts.Settings, frozen=True):
 class Rule(contracts.Rule[Settings]):
     """When each channel was last heard, and which of them are silent."""
 
-    message: ClassVar[str] = "{of} has said nothing for {limit}"
+    message = "{of} has said nothing for {limit}"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

@@ -9,7 +9,7 @@ a twentieth of `over` moves the mean by a fifth of a standard deviation;
 and a level that stays has become usual after about `over`.
 
 It is silent until it has learnt for `warm_up`, and from 20 readings at least; all that it sees until then teaches in full. With `seasonal: hour` there is a baseline for
-each hour of the day, in the time zone of the machine, and the rule is silent, and does not learn, while the machine does not
+each hour of the day, in the time zone of the configuration, and the rule is silent, and does not learn, while the machine does not
 know the time. Each hour then learns for an hour a day, so `over` and `warm_up` are longer: 14d and 3d where nothing is said.
 
 A channel that never changes has no deviation, and any change of it is an anomaly; `at_least` says how far, in the channel's
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
@@ -146,7 +146,7 @@ class _Baseline:
 class Rule(contracts.Rule[Settings]):
     """Learns what is usual, and finds what is not."""
 
-    message: ClassVar[str] = "{of} is {value:.6g}, usual is {limit}"
+    message = "{of} is {value:.6g}, usual is {limit}"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -166,7 +166,7 @@ class Rule(contracts.Rule[Settings]):
         """Return the one channel."""
         return (self.settings.of,)
 
-    def on_local_time(self, ahead: float | None) -> None:
+    def on_local_time(self, ahead: float | None, at: float) -> None:  # noqa: ARG002
         """Know from now on which hour it is."""
         self._ahead = ahead
 
@@ -231,6 +231,10 @@ class Rule(contracts.Rule[Settings]):
             "last": None if self._last_at is None else now - self._last_at,
             "baselines": pack(b"".join(rows)),
         }
+
+    def learnt(self, now: float) -> Mapping[str, Value]:
+        """Return what is usual: a pause is no reason to learn it anew."""
+        return {"baselines": self.state(now)["baselines"]}
 
     def restore(self, state: Mapping[str, Value], saved: float, now: float) -> None:  # noqa: ARG002
         """Go on from a saved state; delays have gone on meanwhile."""

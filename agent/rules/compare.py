@@ -112,8 +112,8 @@ class Rule(LimitRule[Settings]):
 
     @property
     def of(self) -> str:
-        """The expression."""
-        return self.settings.of
+        """The expression, as a plain text that the log can keep."""
+        return str(self.settings.of)
 
     def watches(self) -> Sequence[str]:
         """Return the channels that the expression names."""
@@ -138,6 +138,12 @@ class Rule(LimitRule[Settings]):
         self.note(channel, value, at)
         if self._is_judged and (self._max_age == math.inf or at < self._expiry()):
             return None
+        return self._weigh(at)
+
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Hold what the latest values come to against the limits, each as old as it is."""
+        for channel, (value, seen) in latest.items():
+            self.note(channel, value, seen)
         return self._weigh(at)
 
     def on_event(self, event: Event, at: float) -> Verdict | None:

@@ -23,7 +23,7 @@ Sample::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from agent import contracts
 from agent.conditions.bursts import Burst, BurstRule, Occurrences
@@ -70,7 +70,7 @@ class Settings(contracts.Settings, frozen=True):
 class Rule(BurstRule[Settings]):
     """The latest values, and whether the expression was true when it was last known."""
 
-    message: ClassVar[str] = "{of}: {value} times, {limit}"
+    message = "{of}: {value} times, {limit}"
 
     def __init__(self, settings: Settings) -> None:
         limit = f"at least {settings.at_least} times within {settings.within}"
@@ -113,6 +113,14 @@ class Rule(BurstRule[Settings]):
         if was is None:
             return None
         return (self.occurred(at) or _KEEP) if self._truth else _KEEP
+
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Know whether the expression is true already, which is nothing to be counted."""
+        for channel, (value, _) in latest.items():
+            self.note(channel, value, at)
+        self._evaluate()
+        self._was = self._truth
+        return None
 
     def on_event(self, event: Event, at: float) -> Verdict | None:
         """Count an event, or as many bad readings as it stands for."""

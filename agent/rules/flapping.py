@@ -19,7 +19,7 @@ Sample::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -74,7 +74,7 @@ class Settings(contracts.Settings, frozen=True):
 class Rule(BurstRule[Settings]):
     """The last value, and when it changed."""
 
-    message: ClassVar[str] = "{of} changed {value} times, {limit}"
+    message = "{of} changed {value} times, {limit}"
 
     def __init__(self, settings: Settings) -> None:
         clear = settings.more_than if settings.clear is None else settings.clear
@@ -108,6 +108,14 @@ class Rule(BurstRule[Settings]):
         if value is None or value == self._last:
             return None
         return self._change(value, at)
+
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Know what the next value is to be held against; the first one is no change."""
+        return (
+            None
+            if self.settings.of is None
+            else self.on_reading(self.settings.of, latest[self.settings.of][0], at)
+        )
 
     def on_rule(self, name: str, at: float, *, active: bool) -> Verdict | None:  # noqa: ARG002
         """Count an alarm that is raised or cleared; after a restart it may only go on."""

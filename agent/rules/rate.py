@@ -64,8 +64,7 @@ class Rule(LimitRule[Settings]):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        # It is the kind's text, and says the unit of this one.
-        self.message = f"{{of}} changes by {{value:.6g}} per {settings.per}, {{limit}}"  # type: ignore[misc]
+        self.message = f"{{of}} changes by {{value:.6g}} per {settings.per}, {{limit}}"
         self._over = float(settings.over)
         self._seconds = _SECONDS[settings.per]
         self._points = Points()

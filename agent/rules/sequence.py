@@ -190,6 +190,13 @@ class Rule(contracts.Rule[Settings]):
             return Verdict(keep=True, transition=transition)
         return _KEEP if has_changed or has_begun else None
 
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Know which conditions are true already, so that they do not come true now."""
+        *before, last = latest.items()
+        for channel, (value, seen) in before:
+            self.note(channel, value, seen)
+        return self.on_reading(last[0], last[1][0], at)
+
     def _look(self, looked: Sequence[int], key: Value) -> tuple[set[int], bool]:
         """Return which conditions have come true, and whether any is another than before."""
         came: set[int] = set()

@@ -20,7 +20,7 @@ Sample::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Settings(contracts.Settings, frozen=True):
 class Rule(contracts.Rule[Settings]):
     """The band of the values since it last moved."""
 
-    message: ClassVar[str] = "{of} stays at {value}, {limit}"
+    message = "{of} stays at {value}, {limit}"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -89,6 +89,10 @@ class Rule(contracts.Rule[Settings]):
         return Verdict(
             keep=True, transition=Transition(True, self.settings.of, value, self._limit, self._since)
         )
+
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Begin with the band of what was seen last; the time begins now."""
+        return self.on_reading(self.settings.of, latest[self.settings.of][0], at)
 
     def _has_moved(self, value: Value) -> bool:
         """Whether a value lies outside the band, which else becomes as wide as it must be."""

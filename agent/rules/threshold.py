@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from agent.conditions.limits import LimitRule, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.contracts import Verdict
     from agent.events import Value
@@ -53,3 +53,7 @@ class Rule(LimitRule[Settings]):
         if value is None or isinstance(value, str):
             return None
         return self.judge(value, at)
+
+    def show_latest(self, latest: Mapping[str, tuple[Value, float]], at: float) -> Verdict | None:
+        """Hold against the limits what holds since before it began."""
+        return self.on_reading(self.of, latest[self.of][0], at)

@@ -76,6 +76,10 @@ class Settings(Limits, frozen=True, kw_only=True):
             raise ValueError("take: percentile expects to be told which, such as percentile: 95")
         if self.take != "percentile" and self.percentile is not None:
             raise ValueError(f"percentile expects take: percentile, not take: {self.take}")
+        if self.take in {"count", "stddev"} and isinstance(self.clear, float) and self.clear < 0:
+            raise ValueError(
+                f"clear ({self.clear:g}) is below 0, which {self.take} never is, so the alarm could never clear"
+            )
         if self.at_least is not None and self.take in {"sum", "count"}:
             raise ValueError(f"at_least cannot be said of take: {self.take}, which is of what there is")
         if self.at_least == 1 and self.take == "stddev":
@@ -89,8 +93,7 @@ class Rule(LimitRule[Settings]):
         super().__init__(settings)
         take, self._over = settings.take, float(settings.over)
         what = f"{settings.percentile:g}th percentile" if take == "percentile" else take
-        # It is the kind's text, and says what this one takes.
-        self.message = f"{{of}}: {what} over {settings.over} is {{value:.6g}}, {{limit}}"  # type: ignore[misc]
+        self.message = f"{{of}}: {what} over {settings.over} is {{value:.6g}}, {{limit}}"
         self._slices: Totals | Extremes | Spread | Ranks
         self._aggregate: Callable[[], float]
         if take in {"min", "max"}:

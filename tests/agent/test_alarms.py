@@ -124,6 +124,16 @@ def test_it_is_repeated_until_it_is_acknowledged() -> None:
     assert it.types == ["raised", "repeated", "repeated", "acknowledged"]
 
 
+def test_one_that_becomes_milder_after_it_was_acknowledged_is_not_repeated() -> None:
+    it = Bench(STEPPED)
+    it.turn(True, Severity.CRITICAL)
+    it.note(it.alarm.acknowledge("anna"))
+    it.turn(True, Severity.MINOR)
+    it.wait(300)
+    assert it.alarm.state == "active-acknowledged"
+    assert it.types == ["raised", "acknowledged", "changed"]
+
+
 def test_a_shelved_alarm_is_logged_as_such_not_repeated_and_comes_back_by_itself() -> None:
     it = Bench(STEPPED)
     it.turn(True)

@@ -436,7 +436,7 @@ class Wall(contracts.Rule[contracts.Settings]):
 
     def on_reading(self, channel: str, value: Value, at: float) -> None: ...
 
-    def on_local_time(self, ahead: float | None) -> None:
+    def on_local_time(self, ahead: float | None, at: float) -> None:  # noqa: ARG002
         self.told.append(ahead)
 
     def state(self, now: float) -> dict[str, Value]:  # noqa: ARG002

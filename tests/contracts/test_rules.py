@@ -93,7 +93,7 @@ class Bench:
         """Let a rule go on from a state; it is 08:55 when the bench begins, so the hour changes soon."""
         self.rule = rule
         rule.restore(state, at, at)
-        rule.on_local_time(8 * 3600.0 + 55 * 60.0 - self._begin)
+        rule.on_local_time(8 * 3600.0 + 55 * 60.0 - self._begin, at)
 
     def _note(self, verdict: Verdict | None, at: float) -> None:
         if verdict is not None and verdict.transition is not None:
@@ -179,6 +179,7 @@ def test_raised_and_cleared_come_in_turn(kind: str, steps: list[Step]) -> None:
             assert said.transition.since <= said.at
             assert said.transition.limit
             assert said.transition.of
+            assert msgspec.json.encode(said.transition), "the log keeps plain numbers and texts"
         times = [said.at for said in bench.said]
         assert times == sorted(times)
 

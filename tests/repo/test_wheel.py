@@ -69,7 +69,9 @@ def test_it_holds_the_configurations_and_the_units_and_no_tests(wheel: Path) -> 
     there = names(wheel)
     for file in ("config/gatepost.yaml", "config/demo.yaml", "systemd/gatepost.service"):
         assert f"agent/share/{file}" in there
-    assert not [name for name in there if "test" in name or "__pycache__" in name]
+    for_users = ("agent/ruletests/", "agent/share/config/examples/")
+    ours = [name for name in there if not name.startswith(for_users)]
+    assert not [name for name in ours if "test" in name or "__pycache__" in name]
 
 
 def test_its_packages_come_from_gatepost_alone(installed: Path) -> None:
@@ -102,6 +104,9 @@ def test_the_installed_command_shows_and_writes_the_configurations(installed: Pa
     run("init", "gatepost.yaml")
     assert (tmp_path / "gatepost.yaml").read_text() == (ROOT / "config" / "gatepost.yaml").read_text()
     assert "no faults" in run("check", "gatepost.yaml")
+    run("init", "--example", "boiler")
+    tests = (tmp_path / "boiler.tests.yaml").read_text()
+    assert tests == (ROOT / "config" / "examples" / "boiler.tests.yaml").read_text()
     assert "threshold" in run("list")
 
 

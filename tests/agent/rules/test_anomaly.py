@@ -174,7 +174,7 @@ def by_day(at: float) -> float:
 
 def test_by_the_hour_of_the_day_what_is_usual_at_noon_is_an_anomaly_at_night() -> None:
     plain, seasonal = rule(), rule(seasonal="hour")
-    seasonal.on_local_time(5 * HOUR)
+    seasonal.on_local_time(5 * HOUR, 0.0)
     begin = 10 * DAY
     for shown in (plain, seasonal):
         feed(shown, noise(0, begin, by_day, every=60.0))
@@ -188,19 +188,19 @@ def test_by_the_hour_it_neither_judges_nor_learns_before_the_time_is_known() -> 
     shown = rule(seasonal="hour", warm_up=0)
     assert feed(shown, [*noise(0, DAY), (DAY, 1000.0)]) == []
     assert [learnt.count for learnt in shown._baselines] == 24 * [0.0]
-    shown.on_local_time(0.0)
+    shown.on_local_time(0.0, 0.0)
     feed(shown, noise(DAY, DAY + 1800))
     assert [learnt.count > 0 for learnt in shown._baselines] == [True] + 23 * [False]
 
 
 def test_a_restart_and_an_absence_keep_what_it_has_learnt() -> None:
     shown = rule(seasonal="hour")
-    shown.on_local_time(0.0)
+    shown.on_local_time(0.0, 0.0)
     feed(shown, noise(0, 6 * DAY, every=60.0))
     kept = msgspec.json.decode(msgspec.json.encode(dict(shown.state(6 * DAY))))
     other = rule(seasonal="hour")
     other.restore(kept, 6 * DAY, 100 * DAY)
-    other.on_local_time(0.0)
+    other.on_local_time(0.0, 0.0)
     assert [(one.mean, one.count) for one in other._baselines] == [
         (one.mean, one.count) for one in shown._baselines
     ]
