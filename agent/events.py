@@ -1,10 +1,11 @@
-"""Reading and Event: the only values that travel."""
+"""Reading, Event and Request: the only values that travel."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -96,6 +97,36 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     def lane(self) -> Lane:
         """The lane that it travels in."""
         return lane_of(self.type)
+
+
+class Ask(StrEnum):
+    """What a far side may be let to ask for."""
+
+    OUTPUTS = "outputs"
+    ALARMS = "alarms"
+    READINGS = "readings"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a far side asks for, as it came; nobody has judged it yet.
+
+    Attributes:
+        of: Whether it is for a device or an alarm.
+        target: The device, or the device and a channel; for an alarm its rule.
+        payload: What is asked for, in JSON or as a plain word: see `agent.requests`.
+        allowed: What this far side may ask for.
+        is_retained: Whether the far side had kept it, so that nobody can say from when it is.
+        good_for: For how many seconds more it is good; None where the far side does not say.
+        answer: Called once at most, at any time, with what became of it in JSON; None where nobody waits for it.
+    """
+
+    of: Literal["device", "alarm"]
+    target: tuple[str, ...]
+    payload: bytes
+    allowed: frozenset[Ask] = frozenset()
+    is_retained: bool = False
+    good_for: float | None = None
+    answer: Callable[[bytes], None] | None = None
 
 
 class EventType:

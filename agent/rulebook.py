@@ -13,7 +13,7 @@ from agent.alarms import Alarm, ImpossibleError, State
 from agent.events import EventType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from agent.alarms import Notice
     from agent.clock import Clock
@@ -150,6 +150,11 @@ class Rulebook:
         ]
         return sorted(shown, key=lambda pair: pair[1].raised)
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the rules at work."""
+        return self._entries.keys()
+
     # --- what people ask for ------------------------------------------------------------------------------------------
 
     def acknowledge(self, name: str, by: str, comment: str = "") -> None:
@@ -161,13 +166,14 @@ class Rulebook:
         entry = self._entry(name)
         self._log_notices(entry, entry.alarm.acknowledge(by, comment), self._clock.monotonic())
 
-    def shelve(self, name: str, seconds: float, by: str, comment: str = "") -> None:
-        """Keep an alarm quiet for a time.
+    def shelve(self, name: str, seconds: float | None, by: str, comment: str = "") -> None:
+        """Keep an alarm quiet for a time, or for as long as may be.
 
         Raises:
             ImpossibleError: There is no such rule, or it may not be shelved for so long.
         """
         entry, now = self._entry(name), self._clock.monotonic()
+        seconds = entry.outcome.max_shelved if seconds is None else seconds
         self._log_notices(entry, entry.alarm.shelve(seconds, by, now, comment), now)
 
     def unshelve(self, name: str, by: str) -> None:
