@@ -1,69 +1,113 @@
-"""Carries out commands on outputs, safely: each is logged, and so is its result."""
+"""The hand of the board: puts out what it decides, one write at a time for each device, and logs what became of it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import Disconnected
 from agent.events import EventType
+from agent.outputs.board import Board
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.clock import Clock
     from agent.contracts import Output
     from agent.eventlog import EventLog
-    from agent.events import Value
+    from agent.outputs.puts import Put
+    from agent.outputs.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_OVERTAKEN = "overtaken by what is wanted now"
+
+
+class _Hand:
+    """One device that can be set, and what waits to be put out there: the latest for each channel."""
+
+    def __init__(self, output: Output[Any]) -> None:
+        self.output = output
+        self.waiting: dict[str, Put] = {}
+        self.task: asyncio.Task[None] | None = None
+
 
 class Commander:
-    """Sets outputs, one command after the other for each output, without any network."""
+    """Sets outputs without any network.
 
-    def __init__(self, log: EventLog) -> None:
+    Attributes:
+        board: Decides what is put out.
+        on_command: Called with what carries out a command that somebody has given, as its event is logged.
+    """
+
+    def __init__(self, log: EventLog, clock: Clock) -> None:
         self._log = log
-        self._outputs: dict[str, Output[Any]] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
-        self._wanted: dict[tuple[str, str], tuple[Value, str]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clock = clock
+        self._hands: dict[str, _Hand] = {}
+        self._changed = asyncio.Event()
+        self._is_stopped = False
+        self.on_command: Callable[[Put], None] | None = None
+        self.board = Board(log, clock, self._put)
+        self.board.wake = self._changed.set
 
-    def add(self, name: str, output: Output[Any]) -> None:
-        """Take an output in charge, before any command to it."""
-        self._outputs[name] = output
-        self._turns[name] = asyncio.Lock()
+    def add(self, name: str, output: Output[Any], settings: Settings) -> None:
+        """Take an output in charge, before any rule."""
+        self._hands[name] = _Hand(output)
+        self.board.add(name, settings, output.safe(), output.checked)
 
-    def set(self, target: str, value: Value | bool, cause: str) -> None:
-        """Begin to set an output and return without waiting.
+    def stop(self) -> None:
+        """Put nothing out any more: outputs are about to be closed, with their safe values."""
+        self._is_stopped = True
 
-        Args:
-            target: The output's device and channel, such as `fan.state`.
-            value: What to set it to; a switch becomes 0 or 1, as its readings are.
-            cause: Who wants it, for the log: the name of a rule.
-        """
-        device, _, channel = target.partition(".")
-        value = int(value) if isinstance(value, bool) else value
-        self._wanted[device, channel] = (value, cause)
-        self._start(device, channel, value, cause)
+    async def keep_time(self) -> None:
+        """Give the board the time when it wants it, until cancelled."""
+        while True:
+            self._changed.clear()
+            due = self.board.deadline
+            wait = None if due is None else due - self._clock.monotonic()
+            if wait is not None and wait <= 0:
+                self.board.on_time(self._clock.monotonic())
+                await asyncio.sleep(0)  # what is always due must not starve the others
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
 
-    def on_up(self, device: str) -> None:
-        """Set an output that has come (back) up with its safe value to what was last wanted of it."""
-        for (name, channel), (value, cause) in self._wanted.items():
-            if name == device:
-                self._start(device, channel, value, cause)
+    def _put(self, put: Put) -> None:
+        """Begin to put something out and return without waiting."""
+        if self._is_stopped:
+            return
+        if not put.is_turn:
+            self._log.append(EventType.COMMAND, put.device, put.facts)
+        if put.command is not None and self.on_command is not None:
+            self.on_command(put)
+        hand = self._hands[put.device]
+        overtaken = hand.waiting.pop(put.channel, None)
+        hand.waiting[put.channel] = put
+        if overtaken is not None:
+            self._tell_failed(overtaken, _OVERTAKEN)
+            self.board.overtaken(overtaken, _OVERTAKEN)
+        if hand.task is None or hand.task.done():
+            hand.task = asyncio.create_task(self._work(hand), name=f"commands {put.device}")
 
-    def _start(self, device: str, channel: str, value: Value, cause: str) -> None:
-        task = asyncio.create_task(self._carry_out(device, channel, value, cause), name=f"command {device}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _carry_out(self, device: str, channel: str, value: Value, cause: str) -> None:
-        facts: dict[str, Value] = {"channel": channel, "value": value, "cause": cause}
-        self._log.append(EventType.COMMAND, device, facts)
-        async with self._turns[device]:
+    async def _work(self, hand: _Hand) -> None:
+        while hand.waiting and not self._is_stopped:
+            put = hand.waiting.pop(next(iter(hand.waiting)))
             try:
-                await self._outputs[device].write(channel, value)
-            except (Disconnected, ValueError) as error:
-                logger.warning("%s could not be set to %s: %s", device, value, error)
-                self._log.append(EventType.COMMAND_FAILED, device, facts | {"reason": str(error)})
+                await hand.output.write(put.channel, put.value)
+            except Exception as error:
+                if not isinstance(error, Disconnected | ValueError):
+                    logger.exception("%s has failed on a bug in its driver; please report it", put.device)
+                logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
+                self._tell_failed(put, str(error))
+                self.board.failed(put, str(error))
             else:
-                self._log.append(EventType.COMMAND_DONE, device, facts)
+                if not put.is_turn:
+                    self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
+                self.board.done(put)
+
+    def _tell_failed(self, put: Put, reason: str) -> None:
+        """Say that something was not put out."""
+        self._log.append(EventType.COMMAND_FAILED, put.device, put.facts | {"reason": reason})

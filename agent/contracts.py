@@ -122,6 +122,20 @@ class Output(Driver[S]):
     """
 
     @abstractmethod
+    def safe(self) -> Mapping[str, Value]:
+        """Return the safe value by channel, of every channel that can be set. Called at any time, also before `open`."""
+
+    def checked(self, channel: str, value: Value) -> Value:
+        """Return a value as the channel's readings have it, such as 1 for `on`. Touches no device.
+
+        Raises:
+            ValueError: There is no such channel, or it cannot have this value.
+        """
+        if channel not in self.safe():
+            raise ValueError(f"there is no channel {channel!r}; there is {', '.join(self.safe())}")
+        return int(value) if isinstance(value, bool) else value
+
+    @abstractmethod
     async def write(self, channel: str, value: Value) -> None:
         """Set a channel.
 

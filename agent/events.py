@@ -144,9 +144,11 @@ class EventType:
     ALARM_SUPPRESSED: Final = "alarm.suppressed"
     ALARM_UNSUPPRESSED: Final = "alarm.unsuppressed"
     ALARM_FLOODED: Final = "alarm.flooded"  # count (of changes that are not told one by one), within (s)
-    COMMAND: Final = "command"  # channel, value, cause
-    COMMAND_DONE: Final = "command.done"  # channel, value, cause
-    COMMAND_FAILED: Final = "command.failed"  # channel, value, cause, reason
+    # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); id where it has one
+    COMMAND: Final = "command"  # reason, where the cause does not say it all
+    COMMAND_DONE: Final = "command.done"
+    COMMAND_FAILED: Final = "command.failed"  # reason; also of what was refused
+    RULE_THROTTLED: Final = "rule.throttled"  # reason: it has set outputs too often, and must wait
     DEVICE_UP: Final = "device.up"  # down_for (s)
     DEVICE_DOWN: Final = "device.down"  # reason
     DEVICE_ABOUT: Final = "device.about"  # driver, and for each channel `channel.<name>`: its unit or ""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.eventlog import EventLog
     from agent.events import Value
+    from agent.outputs.board import Board
     from agent.reporter import Reporter
     from agent.rulebook import Rulebook
     from agent.supervisor import Part
@@ -80,6 +81,7 @@ class Intake:
         name: str,
         driver: Driver[Any] | BlockingDriver[Any],
         reporter: Reporter,
+        board: Board,
         rulebook: Rulebook,
         log: EventLog,
         clock: Clock,
@@ -93,6 +95,7 @@ class Intake:
         self._driver = _Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
         self._every: float | None = getattr(driver.settings, "every", None)
         self._reporter = reporter
+        self._board = board
         self._rulebook = rulebook
         self._log = log
         self._clock = clock
@@ -198,6 +201,7 @@ class Intake:
         self.readings += len(readings)
         for reading in readings:
             at = now if reading.at is None else reading.at
+            self._board.on_reading(self.name, reading.values, at)
             outcome = self._rulebook.on_reading(self.name, reading.values, at)
             values = self._reporter.keep(reading, at, force=is_asked or outcome is not None)
             if values:

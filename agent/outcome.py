@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 from string import Formatter
 from typing import Annotated, Final
 
 import msgspec
 
 from agent import contracts
+from agent.conditions.expressions import Expression
 from agent.events import Severity
 from agent.quantities import Duration
 
 MESSAGE_FIELDS: Final = frozenset({"rule", "severity", "of", "value", "limit"})
 """What may stand in braces in the message of a rule."""
+
+Plain = bool | int | float | str
+"""A value as a person writes it."""
+
+LEAVE: Final = "leave"
+"""What `otherwise` says to let outputs be as they are."""
+
+FASTEST_BLINK: Final = Duration(0.05)
+"""Seconds, at least, that a blinking output is on or off: relays and the log must follow."""
 
 
 class Flood(contracts.Settings, frozen=True):
@@ -72,13 +83,116 @@ class RuleOutcome(contracts.Settings, frozen=True):
             ) from None
 
 
+class Blink(contracts.Settings, frozen=True):
+    """On and off in turns.
+
+    Attributes:
+        on: How long it is on each time.
+        off: How long it is off each time.
+    """
+
+    on: Duration
+    off: Duration
+
+    def __post_init__(self) -> None:
+        if min(self.on, self.off) < FASTEST_BLINK:
+            raise ValueError(f"on and off expect {FASTEST_BLINK} or longer")
+
+    def __str__(self) -> str:
+        return f"{self.on} on, {self.off} off"
+
+
+class Action(contracts.Settings, frozen=True):
+    """What is done to one output, where that is more than a value held while the alarm is not over.
+
+    Attributes:
+        value: What is put out.
+        for_: For so long at most, from when it is put out.
+        pulse: On for so long, once, also where the alarm is over sooner.
+        toggle: Once, from on to off or from off to on; it stays so, as if commanded.
+        blink: On and off in turns: for so long each, or a map of on and off.
+    """
+
+    value: Plain | None = None
+    for_: Duration | None = msgspec.field(default=None, name="for")
+    pulse: Duration | None = None
+    toggle: bool = False
+    blink: Duration | Blink | None = None
+
+    def __post_init__(self) -> None:
+        said = [
+            name for name in ("value", "pulse", "toggle", "blink") if getattr(self, name) not in {None, False}
+        ]
+        if self.value is False:
+            said.insert(0, "value")
+        if len(said) != 1:
+            raise ValueError(
+                f"expected one of value, pulse, toggle, blink, not {' and '.join(said) or 'none'}"
+            )
+        if self.for_ is not None and said[0] in {"pulse", "toggle"}:
+            raise ValueError(f"for expects value or blink beside it, not {said[0]}")
+        for name in ("for_", "pulse"):
+            time = getattr(self, name)
+            if time is not None and time <= 0:
+                raise ValueError(f"{name.rstrip('_')} expects a time longer than 0")
+        if isinstance(self.blink, Duration):
+            Blink(self.blink, self.blink)
+
+    @property
+    def turns(self) -> Blink | None:
+        """How it blinks; None where it does not."""
+        return Blink(self.blink, self.blink) if isinstance(self.blink, Duration) else self.blink
+
+
 class Reaction(contracts.Settings, frozen=True):
     """What a rule does to outputs, without any network.
 
     Attributes:
-        set: The value by output, put out when the alarm is raised.
-        otherwise: The value put out to the same outputs when it is over; left as they are where it is not said.
+        set: By output: the value that it has while the alarm is not over; or a map of value and for, pulse, toggle, or blink.
+        otherwise: The value put out when the alarm is over, as if commanded; leave lets the outputs be as they are. Where
+            it is not said, other rules have their way, then the last command, then the safe value.
+        unless: While this condition is true or cannot be told, the reaction waits, or is taken back.
+        max_age: A value in the condition that is older is as if it were missing.
     """
 
-    set: dict[str, bool | int | float | str]
-    otherwise: bool | int | float | str | None = None
+    set: dict[str, Plain | Action]
+    otherwise: Plain | None = None
+    unless: Expression | None = None
+    max_age: Duration | None = None
+
+    def __post_init__(self) -> None:
+        check_unless(self.unless, self.max_age)
+        if self.otherwise == LEAVE and any(
+            isinstance(each, Action) and (each.value is None or each.for_ is not None)
+            for each in self.set.values()
+        ):
+            raise ValueError("otherwise: leave expects values that are held, not for, pulse, toggle or blink")
+
+    def actions(self) -> dict[str, Action]:
+        """Return what is done by output, a plain value as an action too."""
+        return {
+            target: each if isinstance(each, Action) else Action(value=each)
+            for target, each in self.set.items()
+        }
+
+
+def check_unless(unless: Expression | None, max_age: Duration | None) -> None:
+    """Refuse a condition that says nothing.
+
+    Raises:
+        ValueError: It names no channel, is a number, or there is an age without it.
+    """
+    if max_age is not None and (unless is None or max_age <= 0):
+        raise ValueError(
+            "max_age expects unless beside it" if unless is None else "max_age expects more than 0s"
+        )
+    if unless is None:
+        return
+    if not unless.names:
+        raise ValueError(
+            f"unless ({unless}) names no channel, expected a condition such as `tank.level < 10`"
+        )
+    says = unless.tree[0]
+    is_not = isinstance(says, ast.UnaryOp) and isinstance(says.op, ast.Not)
+    if isinstance(says, ast.BinOp | ast.Call | ast.UnaryOp) and not is_not:
+        raise ValueError(f"unless ({unless}) is a number, expected a condition such as `tank.level < 10`")

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from agent.alarms import Notice
     from agent.clock import Clock
-    from agent.commander import Commander
     from agent.contracts import Rule, Transition, Verdict
     from agent.eventlog import EventLog
-    from agent.events import Event, Value
+    from agent.events import Event, Severity, Value
     from agent.outcome import RuleOutcome
+    from agent.outputs.board import Board
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Entry:
         self.rule = rule
         self.outcome = outcome
         self.alarm = Alarm(outcome)
-        self.is_acting = False  # whether its outputs are set as for an alarm
+        self.acts_as: Severity | None = None  # the severity of the alarm that its outputs are set for
         self.queued: list[float] = []  # the times that it is in the queue with, the next one last
 
     @property
@@ -64,11 +64,12 @@ class Rulebook:
         out_of_service: The names of the rules that do not work, as the configuration says.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, commander: Commander) -> None:
+    def __init__(self, log: EventLog, clock: Clock, board: Board) -> None:
         self._log = log
         self._clock = clock
         self._boot = clock.boot()
-        self._commander = commander
+        self._board = board
+        board.on_began = lambda name: self._note(self._entries[name])
         self.out_of_service: list[str] = []
         self._entries: dict[str, _Entry] = {}
         self._watching: dict[str, list[_Watched]] = {}  # by device
@@ -87,6 +88,8 @@ class Rulebook:
             self.out_of_service.append(name)
             return
         entry = self._entries[name] = _Entry(name, rule, outcome)
+        if outcome.then is not None:
+            self._board.add_rule(name, outcome.then)
         later: dict[str, frozenset[str]] = {}
         watched: list[tuple[str, _Watched]] = []
         for full in reversed(rule.watches()):
@@ -117,7 +120,8 @@ class Rulebook:
             entry.alarm.restore(state, saved)
             self._queue_deadline(entry)
             if not entry.alarm.is_over:
-                self._react(entry, active=True)
+                entry.acts_as = entry.alarm.severity
+                self._board.restore(entry.name, entry.alarm.severity, state, saved)
         self._tell_local_time()
         # Also of those that are not active: another configuration may have ended them.
         for entry in self._entries.values():
@@ -236,8 +240,8 @@ class Rulebook:
         """Save a rule's state, and look at its deadline."""
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
-        state = {**entry.rule.state(now), **entry.alarm.saved(now), **saved}
-        self._log.put_state(_PREFIX + entry.name, state)
+        state = {**entry.rule.state(now), **entry.alarm.saved(now), **self._board.state(entry.name, now)}
+        self._log.put_state(_PREFIX + entry.name, state | saved)
         entry.rule.is_unsaved = False
         self._queue_deadline(entry)
 
@@ -276,8 +280,7 @@ class Rulebook:
         for notice in notices:
             self._log.append(notice.type, entry.name, notice.facts, time)
         self._note(entry)
-        if entry.is_acting is entry.alarm.is_over:
-            self._react(entry, active=not entry.alarm.is_over)
+        self._react(entry)
 
     def _tell_others(self, entry: _Entry, at: float) -> None:
         """Tell those that follow a rule, or are suppressed by it; the configuration has refused circles."""
@@ -289,13 +292,16 @@ class Rulebook:
             if notices := other.alarm.suppress(suppressed=suppressed):
                 self._log_notices(other, notices, at)
 
-    def _react(self, entry: _Entry, *, active: bool) -> None:
-        entry.is_acting = active
-        then = entry.outcome.then
-        if then is None or (not active and then.otherwise is None):
+    def _react(self, entry: _Entry) -> None:
+        """Let outputs follow an alarm, as long as it is not over."""
+        wanted = None if entry.alarm.is_over else entry.alarm.severity
+        if wanted is entry.acts_as:
             return
-        for target, value in then.set.items():
-            self._commander.set(target, value if active else then.otherwise, entry.name)
+        entry.acts_as = wanted
+        if wanted is None:
+            self._board.release(entry.name)
+        else:
+            self._board.act(entry.name, wanted)
 
     # --- time -----------------------------------------------------------------------------------------------------
 

@@ -104,29 +104,42 @@ class Driver(contracts.Output[Settings]):
         self._readings.clear()
         return readings
 
-    async def write(self, channel: str, value: Value) -> None:
-        """Switch on or off: 1, 0, on, off, true or false.
+    def safe(self) -> Mapping[str, Value]:
+        """Return what is put out while nobody is in charge."""
+        return {"state": int(self.settings.safe)}
+
+    def checked(self, channel: str, value: Value) -> Value:
+        """Return 1 or 0 for 1, 0, on, off, true or false.
 
         Raises:
-            ValueError: There is no such channel, or it cannot have this value.
-            Disconnected: The output is not there.
+            ValueError: There is no such channel, or the value is neither on nor off.
         """
         if channel != "state":
             raise ValueError(f"there is no channel {channel!r}; the only one is state")
         state = _WORDS.get(value) if isinstance(value, str) else value
-        if state not in {0, 1}:
+        if state is None or state not in {0, 1}:
             raise ValueError(f"{value!r} is neither on nor off")
+        return int(state)
+
+    async def write(self, channel: str, value: Value) -> None:
+        """Switch on or off.
+
+        Raises:
+            ValueError: There is no such channel, or the value is neither on nor off.
+            Disconnected: The output is not there.
+        """
+        state = self.checked(channel, value)
         if self._device is None:
             raise Disconnected(f"{self.settings.pin} is not open")
         try:
-            self._device.value = int(state)
+            self._device.value = state
         except Exception as error:
             if is_gpio_error(error):
                 raise Disconnected(
                     f"{self.settings.pin} cannot be set: {error}; is its chip still there?"
                 ) from error
             raise
-        self._report(int(state))
+        self._report(state)
 
     async def close(self) -> None:
         """Put the safe value out and give the pin back, if it is taken."""
@@ -142,6 +155,6 @@ class Driver(contracts.Output[Settings]):
             with quiet():
                 self._device.value = int(self.settings.safe)
 
-    def _report(self, state: int) -> None:
+    def _report(self, state: Value) -> None:
         self._readings.append(Reading({"state": state}, time.monotonic()))
         self._arrived.set()

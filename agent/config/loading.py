@@ -32,10 +32,12 @@ from agent.config.model import (
     ForwardEntry,
     RuleEntry,
 )
+from agent.config.outputs import OutputWiring
 from agent.config.variables import Variables
 from agent.config.wiring import Wiring
 from agent.errors import ConfigError, Fault
 from agent.outcome import RuleOutcome
+from agent.outputs.settings import Settings as OutputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +92,7 @@ class _Loading:
         forward = self._section("forward", self._forwarder)
         log = self._settings("log", eventlog.Settings)
         broker = self._settings("broker", BrokerSettings) if "broker" in self._top else None
-        rules = self._wire(devices, rules, forward)
+        devices, rules = self._wire(devices, rules, forward)
         if faults := {*self._decoder.faults, *self._variables.faults}:
             raise ConfigError(sorted(faults))
         return Config(self._path, gateway, devices, rules, forward, log or eventlog.Settings(), broker)
@@ -206,12 +208,20 @@ class _Loading:
         kind, driver = self._chosen("drivers", at.value, join(path, "driver"))
         if driver is None:
             return None
-        settings = decoder.struct(settings_of(driver), own, path, entry.mark, DEVICE_KEYS)
+        output: OutputSettings | None = None
+        is_output = issubclass(driver.Driver, contracts.Output)
+        if at := common.get("output"):
+            output = decoder.settings(OutputSettings, at.value, join(path, "output"), at.mark)
+            if not is_output:
+                decoder.fault(at.mark, join(path, "output"), f"{kind} is no output, expected this left out")
+        beside = [key for key in DEVICE_KEYS if is_output or key != "output"]
+        settings = decoder.struct(settings_of(driver), own, path, entry.mark, beside)
         simulate = self._simulate(kind, common.get("simulate"), join(path, "simulate"), entry.mark)
         if settings is None:
             return None
         # Faults beside the settings end the run all the same, but do not keep rules from being checked.
-        return Device(name, kind, settings, report or reporter.Settings(), simulate, str(description))
+        report, output = report or reporter.Settings(), output or OutputSettings()
+        return Device(name, kind, settings, report, output, simulate, str(description))
 
     def _simulate(self, kind: str, at: Entry | None, path: str, mark: Mark) -> contracts.Settings | None:
         """Return what shapes a device's simulation, None where it stays real.
@@ -322,14 +332,20 @@ class _Loading:
         devices: Mapping[str, Device],
         rules: Mapping[str, RuleEntry],
         forward: Mapping[str, ForwardEntry],
-    ) -> dict[str, RuleEntry]:
-        """Hold the entries against each other, and return the rules with their channels named in full."""
+    ) -> tuple[dict[str, Device], dict[str, RuleEntry]]:
+        """Hold the entries against each other, and return devices and rules with their channels named in full."""
         wiring = Wiring(self._decoder, {name: entry.mark for name, entry in self._named["devices"].items()})
         for name, device in devices.items():
             wiring.add(name, registry.module("drivers", device.driver).Driver(device.settings), device.report)
         for name, forwarder in forward.items():
             wiring.claim(forwarder.settings, f"forward.{name}", self._named["forward"][name].mark)
+        outputs = OutputWiring(self._decoder, wiring)
+        set_up: dict[str, Device] = {}
+        for name, device in devices.items():
+            mark = self._named["devices"][name].mark
+            set_up[name] = structs.replace(device, output=outputs.device(name, device.output, mark))
         wired: dict[str, RuleEntry] = {}
+        feeding: dict[str, tuple[Sequence[str], Sequence[str], RuleOutcome]] = {}
         marks = {name: entry.mark for name, entry in self._named["rules"].items()}
         machines: dict[str, tuple[str, contracts.Rule[Any]]] = {}
         for name, rule in rules.items():
@@ -337,10 +353,13 @@ class _Loading:
             machine = registry.module("rules", rule.kind).Rule(rule.settings)
             machines[name] = path, machine
             settings = wiring.watched(machine, path, marks[name])
-            outcome = wiring.set(rule.outcome, f"rules.{name}.then.set")
+            outcome = outputs.rule(name, rule.outcome, marks[name])
             wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
+            watches = registry.module("rules", rule.kind).Rule(settings).watches()
+            feeding[name] = machine.follows(), watches, outcome
         wiring.follow(machines, marks)
-        return wired
+        outputs.follow(feeding, marks)
+        return set_up, wired
 
 
 def settings_of(module: ModuleType) -> type[contracts.Settings]:

@@ -9,10 +9,11 @@ import msgspec
 
 from agent import contracts, courier, eventlog, reporter, supervisor
 from agent.outcome import RuleOutcome
+from agent.outputs.settings import Settings as OutputSettings
 
 SECTIONS: Final = ("devices", "rules", "forward")
 TOP_KEYS: Final = ("gateway", *SECTIONS, "log", "broker")
-DEVICE_KEYS: Final = ("driver", "report", "simulate", "description")
+DEVICE_KEYS: Final = ("driver", "report", "output", "simulate", "description")
 CARRIED_KEYS: Final = courier.Settings.__struct_fields__
 FORWARD_KEYS: Final = ("encoding", "reconnect", *CARRIED_KEYS)
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -30,6 +31,7 @@ class Device(msgspec.Struct, frozen=True):
         driver: The kind of driver.
         settings: The driver's own settings.
         report: Which of its readings are kept.
+        output: What may be done to it, where it is an output.
         simulate: What shapes its simulation; None where `simulate: false` keeps the device real.
         description: Free text.
     """
@@ -38,6 +40,7 @@ class Device(msgspec.Struct, frozen=True):
     driver: str
     settings: contracts.Settings
     report: reporter.Settings
+    output: OutputSettings
     simulate: contracts.Settings | None
     description: str
 

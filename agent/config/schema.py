@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_arg
 import msgspec
 from msgspec import structs
 
-from agent import courier, eventlog, quantities, registry, reporter, supervisor
+from agent import contracts, courier, eventlog, quantities, registry, reporter, supervisor
 from agent.config import loading, model
 from agent.config.variables import plain
 from agent.outcome import RuleOutcome
+from agent.outputs.settings import Settings as OutputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,6 +114,7 @@ def _device() -> Schema:
         "report": _of_struct(reporter.Settings)
         | {"description": "Which readings are kept; all where it is not said."},
     }
+    output = _of_struct(OutputSettings) | {"description": "What rules and people may do to it."}
     kinds = dict(_modules("drivers"))
     simulators = dict(_modules("simulators"))
     drivers: Schema = {
@@ -126,6 +128,8 @@ def _device() -> Schema:
             simulate = {"anyOf": [simulate, _of_struct(loading.settings_of(simulators[kind]))]}
         simulate |= {"description": "What shapes its simulation; false keeps it real."}
         own["properties"] = {"driver": {"const": kind}, **own["properties"], **common, "simulate": simulate}
+        if issubclass(module.Driver, contracts.Output):
+            own["properties"]["output"] = output
         cases.append(
             {
                 "if": {"properties": {"driver": {"const": kind}}, "required": ["driver"]},
@@ -250,6 +254,7 @@ def _definitions() -> Schema:
         model.BrokerSettings,
         eventlog.Settings,
         reporter.Settings,
+        OutputSettings,
         RuleOutcome,
         supervisor.Backoff,
         courier.Settings,

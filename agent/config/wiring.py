@@ -5,8 +5,9 @@ A device with faults is still known by its name here, so that no rule is blamed 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import msgspec
 from msgspec import structs
 
 from agent import contracts
@@ -16,15 +17,17 @@ from agent.config.circles import circles
 from agent.config.decoding import join
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from yaml.error import Mark
 
     from agent import reporter
     from agent.config.decoding import Decoder
-    from agent.outcome import RuleOutcome
 
     AnyDriver = contracts.Driver[Any] | contracts.BlockingDriver[Any]
+
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class _Wired(NamedTuple):
@@ -33,12 +36,12 @@ class _Wired(NamedTuple):
     Attributes:
         channels: The unit by channel, None where only the device knows.
         units: The unit by channel, as far as it is known.
-        output: Whether it can be set.
+        output: The driver, where it can be set.
     """
 
     channels: Mapping[str, str] | None
     units: Mapping[str, str]
-    output: bool
+    output: contracts.Output[Any] | None
 
 
 class Wiring:
@@ -55,7 +58,7 @@ class Wiring:
         """Take in a sound device."""
         channels = driver.channels()
         units = channels if channels is not None else getattr(driver.settings, "units", {})
-        self._wired[name] = _Wired(channels, units, isinstance(driver, contracts.Output))
+        self._wired[name] = _Wired(channels, units, driver if isinstance(driver, contracts.Output) else None)
         if isinstance(report.change, dict) and channels is not None:
             path = f"devices.{name}.report.change"
             for channel in report.change.keys() - channels:
@@ -83,12 +86,32 @@ class Wiring:
             for where, expression in expressions.found(settings, path)
             if watched.issuperset(expression.names)  # another is the name of a device whose events are heard
         ]
-        full: dict[str, str] = {}
         for _, source in () if watched else rule.hears():
             if source not in self._devices:
                 self._decoder.fault_of_values(
                     *self._find(source, path, mark), wording.unknown("device", source, self._devices)
                 )
+        full, faulty = self._full_names(found, mark)
+        for name in rule.watches():
+            if name in full or name in faulty:
+                continue
+            try:
+                full[name] = self._channel(name)
+            except ValueError as error:
+                self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
+        return self._named(settings, full)
+
+    def named(self, settings: S, path: str, mark: Mark) -> S:
+        """Return settings with the channels in all their expressions named in full."""
+        full, _ = self._full_names(list(expressions.found(settings, path)), mark)
+        named: S = expressions.renamed(settings, full)
+        return named
+
+    def _full_names(
+        self, found: Sequence[tuple[str, Expression]], mark: Mark
+    ) -> tuple[dict[str, str], set[str]]:
+        """Return the full names of the channels in expressions, and the names that are none; units must fit together."""
+        full: dict[str, str] = {}
         faulty: set[str] = set()
         for where, expression in found:
             for name in expression.names:
@@ -97,17 +120,9 @@ class Wiring:
                 except ValueError as error:
                     faulty.add(name)
                     self._fault(where, mark, f"{error}{self._tip(name)}")
-        for name in rule.watches():
-            if name in full or name in faulty:
-                continue
-            try:
-                full[name] = self._channel(name)
-            except ValueError as error:
-                self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
-        for where, expression in found:
             if faulty.isdisjoint(expression.names):
                 self._check_units(expression.renamed(full), where, mark)
-        return self._named(settings, full)
+        return full, faulty
 
     def follow(self, rules: Mapping[str, tuple[str, contracts.Rule[Any]]], marks: Mapping[str, Mark]) -> None:
         """Refuse rules that follow none that there is, or each other in a circle.
@@ -124,23 +139,6 @@ class Wiring:
         for circle in circles({name: rule.follows() for name, (_, rule) in rules.items()}):
             at, where = self._find(circle[1], rules[circle[0]][0], marks[circle[0]])
             self._decoder.fault(at, where, f"rules follow each other in a circle: {' → '.join(circle)}")
-
-    def set(self, outcome: RuleOutcome, path: str) -> RuleOutcome:
-        """Return what a rule leads to with the outputs that it sets named in full."""
-        if outcome.then is None:
-            return outcome
-        full: dict[str, bool | int | float | str] = {}
-        for name, value in outcome.then.set.items():
-            mark = self._decoder.places[join(path, name)].key
-            try:
-                channel = self._output(name)
-            except ValueError as error:
-                self._decoder.fault(mark, path, str(error))
-                continue
-            if channel in full:
-                self._decoder.fault(mark, path, f"{channel!r} is set here already")
-            full[channel] = value
-        return structs.replace(outcome, then=structs.replace(outcome.then, set=full))
 
     @staticmethod
     def _named(settings: contracts.Settings, full: Mapping[str, str]) -> contracts.Settings:
@@ -206,18 +204,18 @@ class Wiring:
             raise ValueError(f"{device!r} has {len(known)} channels, expected {wording.one_of(known)}")
         return name if dot else known[0]
 
-    def _output(self, name: str) -> str:
-        """Return the full name of a channel that can be set.
+    def output(self, name: str) -> tuple[str, contracts.Output[Any] | None]:
+        """Return the full name of a channel that can be set, and the driver that can; None where it has faults.
 
         Raises:
             ValueError: There is no such channel, or it cannot be set.
         """
         device = name.partition(".")[0]
         wired = self._wired.get(device)
-        if wired is not None and not wired.output:
-            outputs = [each for each, other in self._wired.items() if other.output]
+        if wired is not None and wired.output is None:
+            outputs = [each for each, other in self._wired.items() if other.output is not None]
             raise ValueError(f"{device!r} is no output, expected {wording.one_of(outputs)}")
-        return self._channel(name)
+        return self._channel(name), None if wired is None else wired.output
 
     def _find(self, value: str, path: str, otherwise: Mark) -> tuple[Mark, str]:
         """Return where a value is written under a path, and its own path."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from agent.eventlog import EventLog
     from agent.events import Request, Value
     from agent.intake import Intake
+    from agent.outputs.board import Board
+    from agent.outputs.puts import Put
     from agent.requests.judging import Order, Settable
     from agent.rulebook import Rulebook
 
@@ -36,30 +38,10 @@ REFUSALS, REFUSALS_EVERY = 20, 3.0
 TELL_EVERY: Final = 60.0
 """Seconds after which those that were not told one by one are told in sum."""
 
+ENDS: Final = "the agent ends"
+
 ASKING: Final = 8
 """Repeats of a command that is under way that are answered when it is done."""
-
-
-class Board(Protocol):
-    """What outputs are set through: see `agent.outputs`."""
-
-    def command(
-        self,
-        device: str,
-        channel: str,
-        value: Value,
-        cause: str,
-        *,
-        id: str | None = None,  # noqa: A002 -- what the field calls it
-        until: float | None = None,
-        on_begin: Callable[[], None] | None = None,
-        on_result: Callable[[str], None] | None = None,
-    ) -> str:
-        """Set an output; return "", or why that is refused.
-
-        `on_begin` is called as the event of the command is logged, `on_result` with "" when it is carried out, or with the
-        reason why not.
-        """
 
 
 class Desk:
@@ -77,7 +59,6 @@ class Desk:
         board: Board,
         rulebook: Rulebook,
         intakes: Mapping[str, Intake],
-        outputs: Mapping[str, Settable],
     ) -> None:
         self.done = 0
         self.refused = 0
@@ -86,7 +67,7 @@ class Desk:
         self._board = board
         self._rulebook = rulebook
         self._intakes = intakes
-        self._outputs = outputs
+        self._outputs: dict[str, Settable] = {}
         self._ids = Ids(log)
         self._asking: dict[
             str, list[Callable[[bytes], None] | None]
@@ -95,6 +76,11 @@ class Desk:
         self._untold = 0
         self._teller: asyncio.TimerHandle | None = None
         self._number = 0
+        self._is_closed = False
+
+    def add(self, device: str, output: Settable) -> None:
+        """Take in a device that can be set."""
+        self._outputs[device] = output
 
     def restore(self) -> None:
         """Begin, when the log is open and all devices and rules are there."""
@@ -113,6 +99,9 @@ class Desk:
             request: The request.
             is_local: Whether somebody asks who may do anything on this machine, so that nothing need be allowed.
         """
+        if self._is_closed:
+            self._say(request.answer, {"error": ENDS})
+            return
         self._number += 1
         number = f"{self._log.run}.{self._number}"
         try:
@@ -139,14 +128,16 @@ class Desk:
         self._asking[key] = [request.answer]
         reason = self._board.command(
             order.target, order.channel, order.value, order.cause,
-            id=order.id, until=order.until, on_begin=partial(self._on_begin, order), on_result=partial(self._on_set, order, key),
+            order.id, order.until, partial(self._on_set, order, key),
         )  # fmt: skip
         if reason:
             self._on_set(order, key, reason)
 
-    def _on_begin(self, order: Order) -> None:
-        if order.key:
-            self._ids.note(order.key)
+    def on_command(self, put: Put) -> None:
+        """Remember a command that is about to be carried out; to be called as its event is logged, for one transaction."""
+        key = f"{put.device}.{put.channel} {put.id}"
+        if key in self._asking:
+            self._ids.note(key)
 
     def _on_set(self, order: Order, key: str, fault: str) -> None:
         if fault:
@@ -239,7 +230,12 @@ class Desk:
         self._log.append(EventType.COMMAND_FAILED, "agent", {"reason": reason, "count": count})
 
     def close(self) -> None:
-        """End, and tell what is still to be told."""
+        """End, and tell what is still to be told; what has not been carried out will not be."""
+        self._is_closed = True
+        for answers in self._asking.values():
+            for answer in answers:
+                self._say(answer, {"error": ENDS})
+        self._asking.clear()
         if self._teller is not None:
             self._teller.cancel()
             self._tell_untold()

@@ -116,14 +116,15 @@ def test_a_channel_is_named_in_full_wherever_a_rule_names_it(site: Path) -> None
         """
         devices:
           fan: {driver: gpio_output, pin: 27}
+          pump: {driver: gpio_output, pin: 22}
         rules:
-          alone: {threshold: {of: fan, above: 0.5}, then: {set: {fan: 0}}}
-          full: {threshold: {of: fan.state, above: 0.5}, then: {set: {fan.state: 0}}}
+          alone: {threshold: {of: pump, above: 0.5}, then: {set: {fan: 0}}}
+          full: {threshold: {of: pump.state, above: 0.5}, then: {set: {fan.state: 0}}}
         """,
     )
     for rule in config.rules.values():
         settings: Any = rule.settings
-        assert settings.of == "fan.state"
+        assert settings.of == "pump.state"
         assert rule.outcome.then == outcome.Reaction(set={"fan.state": 0})
 
 
@@ -167,11 +168,14 @@ def test_a_switch_is_written_in_any_word_of_yaml(site: Path, written: str, safe:
 @pytest.mark.parametrize(
     ("written", "value"), [("on", True), ("3", 3), ("2.5", 2.5), ("1e3", 1000.0), ('"on"', "on")]
 )
-def test_an_output_is_set_to_what_is_written(site: Path, written: str, value: object) -> None:
+def test_an_output_is_set_to_what_is_written(
+    site: Path, written: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("drivers.gpio_output.Driver.checked", contracts.Output.checked)  # takes any value
     config = loaded(
         site,
-        "devices: {fan: {driver: gpio_output, pin: 27}}\n"
-        f"rules: {{r: {{threshold: {{of: fan, above: 1}}, then: {{set: {{fan: {written}}}}}}}}}",
+        "devices: {fan: {driver: gpio_output, pin: 27}, door: {driver: gpio_input, pin: 17}}\n"
+        f"rules: {{r: {{threshold: {{of: door, above: 1}}, then: {{set: {{fan: {written}}}}}}}}}",
     )
     then = config.rules["r"].outcome.then
     assert then is not None

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.boards import no_outputs
 
 from agent import contracts, eventlog
 from agent.clock import Clock
-from agent.commander import Commander
 from agent.errors import BadReading, Disconnected
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Quality, Reading
@@ -90,11 +90,12 @@ class Bench:
     def __init__(self, log: EventLog) -> None:
         self.log = log
         self.threads = BusThreads()
-        self.rules = Rulebook(log, Clock(), Commander(log))
+        self.board = no_outputs(log, Clock())
+        self.rules = Rulebook(log, Clock(), self.board)
 
     def intake(self, driver: Any, report: Report | None = None) -> tuple[Intake, Part]:
         reporter = Reporter(report or Report(), polled=hasattr(driver.settings, "every"))
-        intake = Intake("air", driver, reporter, self.rules, self.log, Clock(), self.threads)
+        intake = Intake("air", driver, reporter, self.board, self.rules, self.log, Clock(), self.threads)
         return intake, Part("device", "air", Clock(), lambda *_: None)
 
     async def events(self, event_type: str) -> list[Event]:

@@ -6,11 +6,11 @@ import asyncio
 import random
 from typing import TYPE_CHECKING
 
+from support.boards import no_outputs
 from support.couriers import Bench, FarSide, running
 
 from agent import eventlog, reporter
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.courier import Settings
 from agent.eventlog import EventLog
 from agent.eventlog.writer import GROUP
@@ -36,11 +36,12 @@ async def test_thirteen_hours_offline_cost_nothing_and_slow_nobody(tmp_path: Pat
     # One commit for ten virtual seconds: each is a real fsync.
     log = EventLog(tmp_path / "events.db", eventlog.Settings(commit=Duration(10)), clock)
     await log.open(["site"], "1.0")
-    rules = Rulebook(log, clock, Commander(log))
+    board = no_outputs(log, clock)
+    rules = Rulebook(log, clock, board)
     rules.add("hot", threshold.Rule(HOT), RuleOutcome())
     driver = heartbeat.Driver(heartbeat.Settings(every=Duration(1)))
     intake = Intake(
-        "air", driver, Reporter(reporter.Settings(), polled=True), rules, log, clock, BusThreads()
+        "air", driver, Reporter(reporter.Settings(), polled=True), board, rules, log, clock, BusThreads()
     )
     chance = random.Random(13)
     expected: list[tuple[int, float]] = []

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.boards import no_outputs
 
 from agent import contracts, eventlog
 from agent.clock import VirtualClock, from_iso
@@ -17,6 +18,7 @@ from agent.eventlog import EventLog
 from agent.events import Event, EventType, Reading, Severity, Value
 from agent.intake import BusThreads, Intake
 from agent.outcome import Reaction, RuleOutcome
+from agent.outputs.settings import Settings as OutputSettings
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
@@ -54,6 +56,9 @@ class Fan(contracts.Output[contracts.Settings]):
     async def read(self) -> Sequence[Reading]:
         return []
 
+    def safe(self) -> dict[str, Value]:
+        return {"state": 0}
+
     async def write(self, channel: str, value: Value) -> None:
         if self.broken:
             raise Disconnected("the relay board is gone")
@@ -78,12 +83,13 @@ class Bench:
         self.log = log
         self.clock = clock
         self.fan = Fan()
-        self.commander = Commander(log)
-        self.commander.add("fan", self.fan)
-        self.rules = Rulebook(log, clock, self.commander)
+        self.commander = Commander(log, clock)
+        self.board = self.commander.board
+        self.commander.add("fan", self.fan, OutputSettings())
+        self.rules = Rulebook(log, clock, self.board)
         reporter = Reporter(report, polled=True)
         self.intake = Intake(
-            "air", Nothing(contracts.Settings()), reporter, self.rules, log, clock, BusThreads()
+            "air", Nothing(contracts.Settings()), reporter, self.board, self.rules, log, clock, BusThreads()
         )
 
     def see(self, at: float, **values: Value) -> None:
@@ -125,6 +131,7 @@ async def bench(
     made = Bench(log, clock, report or Report())
     made.rules.add("too-hot", threshold.Rule(settings), outcome or RuleOutcome())
     made.rules.restore()
+    made.board.on_up("fan")
     try:
         yield made
     finally:
@@ -203,13 +210,17 @@ async def test_an_output_is_set_and_released_without_any_network(tmp_path: Path)
         ]  # fmt: skip
 
 
-async def test_without_otherwise_the_output_stays_as_it_is(tmp_path: Path) -> None:
-    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}))
+@pytest.mark.parametrize(("otherwise", "written"), [(None, [1, 0]), ("leave", [1]), (False, [1, 0])])
+async def test_when_the_alarm_is_over_the_output_is_released_or_left(
+    tmp_path: Path, otherwise: str | bool | None, written: list[Value]
+) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}, otherwise=otherwise))
     async with bench(tmp_path, threshold.Settings(of="air.temperature", above=35.0), outcome=outcome) as it:
         it.see(0, temperature=36.0)
+        await it.events()
         it.see(1, temperature=30.0)
         await it.events()
-        assert it.fan.written == [1]
+        assert it.fan.written == written
 
 
 async def test_a_command_that_fails_is_an_event_and_is_given_again_when_the_output_is_back(
@@ -222,7 +233,7 @@ async def test_a_command_that_fails_is_an_event_and_is_given_again_when_the_outp
         (failed,) = await it.events(EventType.COMMAND_FAILED)
         assert failed.values["reason"] == "the relay board is gone"
         it.fan.broken = False
-        it.commander.on_up("fan")
+        it.board.on_up("fan")
         await it.events()
         assert it.fan.written == [1]
 
@@ -295,7 +306,7 @@ async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_p
     clock = VirtualClock(10.0)
     log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
     await log.open([], "1.0")
-    Rulebook(log, clock, Commander(log)).restore()
+    Rulebook(log, clock, no_outputs(log, clock)).restore()
     (cleared,) = [e for e in await history(log) if e.type == EventType.ALARM_CLEARED]
     assert (cleared.source, cleared.values["reason"]) == ("too-hot", "the rule was removed")
     await log.close()
@@ -414,7 +425,7 @@ async def test_rules_are_told_how_far_local_time_is_ahead_when_it_is_known_and_c
     clock.known = False
     log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
     await log.open([], "1.0")
-    rules, rule = Rulebook(log, clock, Commander(log)), Wall()
+    rules, rule = Rulebook(log, clock, no_outputs(log, clock)), Wall()
     rules.add("wall", rule, RuleOutcome())
     rules.restore()
     assert rule.told == []  # None, as in the beginning

@@ -61,6 +61,7 @@ def devices(**device: Any) -> Any:
 def fake_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = ModuleType("fake", "A thing.\n\nMore.")
     fake.Settings = Settings  # type: ignore[attr-defined]
+    fake.Driver = contracts.Driver  # type: ignore[attr-defined]
     real = registry.module
 
     def module(role: str, kind: str) -> ModuleType:

@@ -229,6 +229,26 @@ def test_rules_that_follow_each_other_in_a_circle_are_told_once(site: Path) -> N
     ]
 
 
+def test_rules_that_feed_themselves_through_outputs_and_other_rules_are_told(site: Path) -> None:
+    file = site / "site.yaml"
+    file.write_text("""\
+devices:
+  door: {driver: gpio_input, pin: 17}
+  fan: {driver: gpio_output, pin: 22}
+  pump: {driver: gpio_output, pin: 23}
+rules:
+  one: {combine: {any_of: [two, wet]}, then: {set: {fan: on}}}
+  two: {threshold: {of: fan, above: 0.5}}
+  wet: {threshold: {of: door, above: 0.5}, then: {set: {pump: on}}}
+  dry: {threshold: {of: pump, above: 0.5}, then: {set: {fan: {toggle: true}}}}
+""")
+    with pytest.raises(ConfigError) as caught:
+        load(file.relative_to(site), {})
+    assert [str(fault) for fault in caught.value.faults] == [
+        "site.yaml:6:3: rules.one: rules feed themselves in a circle through outputs: one → fan.state → two → one"
+    ]
+
+
 @pytest.mark.parametrize(
     ("follows", "found"),
     [

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from contracts.devices import Device
 
+    from agent.events import Value
+
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -143,3 +145,32 @@ async def test_an_output_refuses_what_it_cannot_do(kind: str, tmp_path: Path) ->
             with pytest.raises(ValueError, match="no channel"):
                 await device.driver.write("no-such-channel", 1)
             await device.close()
+
+
+async def test_an_output_says_its_safe_values_and_puts_them_out_as_it_opens(
+    kind: str, tmp_path: Path
+) -> None:
+    async with simulated(kind, tmp_path) as device:
+        if isinstance(device.driver, contracts.Output):
+            safe = device.driver.safe()
+            assert safe
+            assert all(value is not None for value in safe.values())
+            assert safe.keys() <= (device.driver.channels() or {}).keys(), "it reports what it puts out"
+            await device.open()
+            reported: dict[str, Value] = {}
+            while reported.keys() < safe.keys():
+                for reading in await device.read():
+                    reported |= reading.values
+            assert {channel: reported[channel] for channel in safe} == safe
+            assert device.driver.safe() == safe
+            await device.close()
+
+
+def test_an_output_checks_values_without_a_device_as_it_does_with_one(kind: str, tmp_path: Path) -> None:
+    settings = configured(kind, tmp_path).settings  # of the real device, which is not there
+    driver = registry.module("drivers", kind).Driver(settings)
+    if isinstance(driver, contracts.Output):
+        for channel, value in driver.safe().items():
+            assert driver.checked(channel, value) == value
+            with pytest.raises(ValueError, match="no channel"):
+                driver.checked(f"no-{channel}", value)

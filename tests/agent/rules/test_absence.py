@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.boards import no_outputs
 from support.playing import Play, settings
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.eventlog import EventLog
 from agent.events import EventType
 from agent.outcome import RuleOutcome
@@ -182,7 +182,7 @@ async def test_a_silence_goes_on_after_a_crash_but_for_the_last_minute(tmp_path:
         clock = VirtualClock(now)
         log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
         await log.open([], "1.0")
-        rules = Rulebook(log, clock, Commander(log))
+        rules = Rulebook(log, clock, no_outputs(log, clock))
         rules.add(
             "silent", absence.Rule(settings("absence", "{of: scale.weight, longer_than: 1h}")), RuleOutcome()
         )
@@ -203,7 +203,7 @@ async def test_readings_leave_the_queue_of_the_rulebook_alone(tmp_path: Path) ->
     clock = VirtualClock()
     log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
     await log.open([], "1.0")
-    rules = Rulebook(log, clock, Commander(log))
+    rules = Rulebook(log, clock, no_outputs(log, clock))
     rules.add("silent", absence.Rule(settings("absence", ONE)), RuleOutcome())
     rules.restore()
     for _ in range(1000):

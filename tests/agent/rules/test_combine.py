@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.boards import no_outputs
 from support.playing import Play, settings
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.eventlog import EventLog
 from agent.events import EventType
 from agent.outcome import RuleOutcome
@@ -108,7 +108,7 @@ class Site:
     def __init__(self, path: Path, *, start: float) -> None:
         self.clock = VirtualClock(start)
         self.log = EventLog(path / "events.db", eventlog.Settings(), self.clock)
-        self.rules = Rulebook(self.log, self.clock, Commander(self.log))
+        self.rules = Rulebook(self.log, self.clock, no_outputs(self.log, self.clock))
         made: dict[str, Rule[Any]] = {
             "top": combine.Rule(settings("combine", "{any_of: [both]}")),
             "both": combine.Rule(settings("combine", "{all_of: [hot, damp]}")),

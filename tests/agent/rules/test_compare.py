@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.boards import no_outputs
 from support.playing import Play, settings
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Value
 from agent.outcome import RuleOutcome
@@ -242,7 +242,7 @@ async def test_values_of_one_reading_are_taken_in_together(tmp_path: Path) -> No
     clock = VirtualClock()
     log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
     await log.open([], "1.0")
-    rules = Rulebook(log, clock, Commander(log))
+    rules = Rulebook(log, clock, no_outputs(log, clock))
     loss = compare.Rule(settings("compare", "{of: meter.in - meter.out, above: 15}"))
     rules.add("loss", loss, RuleOutcome())
     rules.restore()

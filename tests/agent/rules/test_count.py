@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.boards import no_outputs
 from support.playing import Play, settings
 
 from agent import eventlog
 from agent.clock import VirtualClock
-from agent.commander import Commander
 from agent.conditions.expressions import Expression
 from agent.eventlog import EventLog
 from agent.events import EventType
@@ -222,7 +222,7 @@ async def test_events_of_the_log_reach_it_and_are_not_forgotten_in_a_crash(tmp_p
         clock = VirtualClock(turn * 60.0)
         log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
         await log.open([], "1.0")
-        rules = Rulebook(log, clock, Commander(log))
+        rules = Rulebook(log, clock, no_outputs(log, clock))
         rules.add("often-down", count.Rule(settings("count", written)), RuleOutcome())
         rules.restore()
         rules.on_event(log.append(EventType.DEVICE_DOWN, "air", {"reason": "gone"}))

@@ -1,0 +1,51 @@
+"""What the board hands to who puts it out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.events import Value
+    from agent.outputs.channel import Command
+
+
+class Put(NamedTuple):
+    """What is to be put out now.
+
+    Attributes:
+        device: The output.
+        channel: Its channel.
+        value: The value, as the channel's readings have it.
+        cause: Who wants it: a rule, who gave a command, `interlock`, `dead_man`.
+        reason: Why, where the cause does not say it all.
+        is_turn: Whether it is only another turn of what blinks already, which the log need not have.
+        command: The command that it carries out; None where it carries out none.
+    """
+
+    device: str
+    channel: str
+    value: Value
+    cause: str
+    reason: str = ""
+    is_turn: bool = False
+    command: Command | None = None
+
+    @property
+    def id(self) -> str | None:
+        """What the giver of the command calls it; None where there is none."""
+        return None if self.command is None else self.command.id
+
+    @property
+    def facts(self) -> dict[str, Value]:
+        """What events say of it."""
+        return facts_of(self.channel, self.value, self.cause, self.id, self.reason)
+
+
+def facts_of(channel: str, value: Value, cause: str, id_: str | None, reason: str) -> dict[str, Value]:
+    """Return what events say of something that is, or was not, put out."""
+    facts: dict[str, Value] = {"channel": channel, "value": value, "cause": cause}
+    if id_ is not None:
+        facts["id"] = id_
+    if reason:
+        facts["reason"] = reason
+    return facts
