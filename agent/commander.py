@@ -87,7 +87,8 @@ class Commander:
         overtaken = hand.waiting.pop(put.channel, None)
         hand.waiting[put.channel] = put
         if overtaken is not None:
-            self._tell_failed(overtaken, _OVERTAKEN)
+            if not overtaken.is_turn:
+                self._tell_failed(overtaken, _OVERTAKEN)
             self.board.overtaken(overtaken, _OVERTAKEN)
         if hand.task is None or hand.task.done():
             hand.task = asyncio.create_task(self._work(hand), name=f"commands {put.device}")

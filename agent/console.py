@@ -80,7 +80,8 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             return f"{clock}  {paint('yellow', f' {event.source} ')}  {_of_alarm(event)}  {paint('dim', str(facts.get('state', '')))}"
         case EventType.COMMAND | EventType.COMMAND_DONE:
             verb = "set" if event.type == EventType.COMMAND else "is now"
-            said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}"
+            why = f" ({facts['reason']})" if "reason" in facts else ""
+            said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}{why}"
             return f"{clock}  {paint('blue', source)}  {said}"
         case (
             EventType.DEVICE_DOWN
@@ -88,6 +89,7 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             | EventType.BAD_READING
             | EventType.LOG_DROPPED
             | EventType.LOG_RECOVERED
+            | EventType.RULE_THROTTLED
         ):
             said = "  ".join(f"{name}: {value}" for name, value in facts.items())
             return f"{clock}  {paint('yellow', source)}  {paint('yellow', event.type)}  {said}"

@@ -8,7 +8,7 @@ import pytest
 from support.boards import Table, written
 
 from agent.events import EventType, Severity
-from agent.outcome import Reaction
+from agent.outcome import Action, Reaction
 from agent.outputs.settings import Settings
 
 if TYPE_CHECKING:
@@ -490,6 +490,27 @@ def test_an_interlock_and_blinking_are_not_bounded(table: Table) -> None:
 def test_impossible_settings_are_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         written(Settings, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "not none"),
+        ("{toggle: false}", "not none"),
+        ("{value: 0, toggle: true}", "not value and toggle"),
+        ("{pulse: 0s}", "pulse expects a time longer than 0"),
+        ("{pulse: 1s, for: 1s}", "for expects value or blink"),
+        ("{blink: {on: 1ms, off: 1s}}", "expect 50ms or longer"),
+    ],
+)
+def test_impossible_actions_are_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        written(Action, text)
+
+
+@pytest.mark.parametrize("value", ["0", "0.0", "off", "text", "2.5"])
+def test_any_value_may_be_put_out_for_a_time(value: str) -> None:
+    assert written(Action, f"{{value: {value}, for: 1s}}").value is not None
 
 
 @pytest.mark.parametrize("text", ["{commands: true}", "{commands: {}}", "{commands: {max: 5}, dead_man: 1s}"])
