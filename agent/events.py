@@ -144,7 +144,7 @@ class EventType:
     ALARM_SUPPRESSED: Final = "alarm.suppressed"
     ALARM_UNSUPPRESSED: Final = "alarm.unsuppressed"
     ALARM_FLOODED: Final = "alarm.flooded"  # count (of changes that are not told one by one), within (s)
-    # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); id where it has one
+    # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); command_id where it has one
     COMMAND: Final = "command"  # reason, where the cause does not say it all
     COMMAND_DONE: Final = "command.done"
     COMMAND_FAILED: Final = "command.failed"  # reason; also of what was refused

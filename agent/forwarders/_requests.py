@@ -104,7 +104,9 @@ class Subscription:
         self._take = take
         self._answers = answers
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[MQTTMessage, float]] = deque()  # with the time that each came
+        # By QoS, with the time that each came. Those of QoS 1 are held back by the broker, and go first: a flood at QoS 0,
+        # which nobody holds back, drops none of them.
+        self._waiting: dict[int, deque[tuple[MQTTMessage, float]]] = {1: deque(), 0: deque()}
         self._turn: asyncio.Handle | None = None
         self._tokens = float(BURST)
         self._counted_at = 0.0
@@ -124,7 +126,8 @@ class Subscription:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._waiting.clear()
+        for waiting in self._waiting.values():
+            waiting.clear()
 
     def _on_answer(self, reason: ReasonCode) -> None:
         if reason.is_failure:
@@ -138,12 +141,13 @@ class Subscription:
 
     def _on_message(self, message: MQTTMessage) -> None:
         """Let a message wait for its turn: this is inside paho, where nothing may be sent."""
-        if len(self._waiting) >= WAITING:
+        waiting = self._waiting[min(message.qos, 1)]
+        if len(waiting) >= WAITING:
             self._drop(message)
             return
         if len(message.payload) > LARGEST:
             message.payload = message.payload[: LARGEST + 1]  # enough to be refused for its length
-        self._waiting.append((message, self._loop.time()))
+        waiting.append((message, self._loop.time()))
         if self._turn is None:
             self._turn = self._loop.call_soon(self._hand_over)
 
@@ -153,15 +157,19 @@ class Subscription:
         now = self._loop.time()
         self._tokens = min(float(BURST), self._tokens + (now - self._counted_at) * RATE)
         self._counted_at = now
-        while self._waiting and self._tokens >= 1:
+        while self._tokens >= 1 and (waiting := self._next()):
             self._tokens -= 1
-            message, came = self._waiting.popleft()
+            message, came = waiting.popleft()
             request = self._request(message, now - came)
             self._connection.acknowledge(message)
             if request is not None:
                 self._take(request)
-        if self._waiting:
+        if self._next():
             self._turn = self._loop.call_later((1 - self._tokens) / RATE, self._hand_over)
+
+    def _next(self) -> deque[tuple[MQTTMessage, float]] | None:
+        """Return the queue whose first message is the next one; None where nothing waits."""
+        return next((waiting for waiting in self._waiting.values() if waiting), None)
 
     def _drop(self, message: MQTTMessage) -> None:
         self._dropped += 1

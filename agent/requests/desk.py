@@ -191,19 +191,22 @@ class Desk:
 
     def _finish(self, request: Request, order: Order, **more: Any) -> None:
         self.done += 1
-        facts: dict[str, Value] = {"do": order.verb, "cause": order.cause, "id": order.id}
+        facts: dict[str, Value] = {"do": order.verb, "cause": order.cause, "command_id": order.id}
         self._log.append(EventType.COMMAND_DONE, order.target, facts)
         self._say(request.answer, {"id": order.id, "done": True, **more})
 
     def _fail(self, request: Request, order: Order, reason: str) -> None:
-        facts: dict[str, Value] = {"do": order.verb, "cause": order.cause, "id": order.id}
+        facts: dict[str, Value] = {"do": order.verb, "cause": order.cause, "command_id": order.id}
         self._tell_refused(order.target, facts, reason)
         self._say(request.answer, {"id": order.id, "error": reason})
 
     def _refuse(self, origin: str, request: Request, said: Said, name: str, reason: str) -> None:
         """Tell that a request is not carried out; of what is unknown no event takes its name from outside."""
         source = "agent"
-        facts: dict[str, Value] = {"cause": f"{said.by} over {origin}" if said.by else origin, "id": name}
+        facts: dict[str, Value] = {
+            "cause": f"{said.by} over {origin}" if said.by else origin,
+            "command_id": name,
+        }
         if self._judge.has(request):
             source = request.target[0]
             if said.value is not None:

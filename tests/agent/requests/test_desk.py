@@ -60,7 +60,7 @@ async def test_a_command_sets_the_output_is_logged_with_its_id_and_answered_when
         assert not answers, "not before it is done"
         assert await answered(answers) == {"id": "a", "done": True}
         assert front.lamp.written == [3]
-        facts = {"channel": "level", "value": 3, "cause": "anna over mqtt site", "id": "a"}
+        facts = {"channel": "level", "value": 3, "cause": "anna over mqtt site", "command_id": "a"}
         for type_ in (EventType.COMMAND, EventType.COMMAND_DONE):
             (event,) = await logged(front, type_)
             assert (event.source, event.values) == ("lamp", facts)
@@ -81,7 +81,7 @@ async def test_a_command_that_the_device_cannot_carry_out_is_answered_with_the_r
         answer = await answered(front.ask("lamp", {"value": 9, "id": "a"}))
         assert answer == {"id": "a", "error": "the lamp is broken"}
         (event,) = await logged(front, EventType.COMMAND_FAILED)
-        assert (event.values["id"], event.values["reason"]) == ("a", "the lamp is broken")
+        assert (event.values["command_id"], event.values["reason"]) == ("a", "the lamp is broken")
 
 
 async def test_what_an_output_does_not_allow_is_refused_with_an_event_and_an_answer(tmp_path: Path) -> None:
@@ -91,7 +91,12 @@ async def test_what_an_output_does_not_allow_is_refused_with_an_event_and_an_ans
         assert not front.siren.written
         (event,) = await logged(front, EventType.COMMAND_FAILED)
         assert event.source == "siren"
-        assert event.values == {"cause": "mqtt site", "id": "a", "value": 1, "reason": answer["error"]}
+        assert event.values == {
+            "cause": "mqtt site",
+            "command_id": "a",
+            "value": 1,
+            "reason": answer["error"],
+        }
 
 
 async def test_a_name_from_outside_never_becomes_the_source_of_an_event(tmp_path: Path) -> None:
@@ -133,7 +138,10 @@ async def test_a_reading_is_answered_when_it_was_read_and_logged_whatever_is_kep
         assert answer == {"id": "r", "done": True, "values": {"temperature": 2}}
         assert [event.values for event in await logged(front, EventType.READING)][-1] == {"temperature": 2}
         (event,) = await logged(front, EventType.COMMAND_DONE)
-        assert (event.source, event.values) == ("air", {"do": "read", "cause": "mqtt site", "id": "r"})
+        assert (event.source, event.values) == (
+            "air",
+            {"do": "read", "cause": "mqtt site", "command_id": "r"},
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +165,10 @@ async def test_an_alarm_is_acknowledged_shelved_and_unshelved_by_who_says_so(tmp
             assert (await answered(front.ask("alarm/too-hot", payload)))["done"] is True
             (event,) = await logged(front, type_)
             assert event.values["by"] == ("anna over mqtt site" if "by" in payload else "mqtt site")
-        assert [event.values["id"] for event in await logged(front, EventType.COMMAND_DONE)][:2] == ["1", "2"]
+        assert [event.values["command_id"] for event in await logged(front, EventType.COMMAND_DONE)][:2] == [
+            "1",
+            "2",
+        ]
 
 
 async def test_shelving_without_a_time_is_for_as_long_as_may_be(tmp_path: Path) -> None:
