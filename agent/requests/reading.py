@@ -126,8 +126,8 @@ def _object(said: dict[str, Any], request: Request) -> Said:
             raise Refused("do expects ack, shelve or unshelve", found)
         found = found._replace(verb=verb, seconds=_seconds(said, "for", found))
         comment = said.get("comment", "")
-        if not isinstance(comment, str) or len(comment) > COMMENT:
-            raise Refused(f"comment expects a text of at most {COMMENT} characters", found)
+        if not isinstance(comment, str) or len(comment) > COMMENT or not comment.isprintable():
+            raise Refused(f"comment expects a text of at most {COMMENT} printable characters", found)
         if found.seconds is not None and verb != "shelve":
             raise Refused(f"for has no meaning with {verb}", found)
         return found._replace(comment=comment)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -157,6 +159,28 @@ def test_a_repeated_id_is_carried_out_once_also_after_a_kill(site: Site) -> None
     ]
 
 
+def test_killed_at_any_moment_it_carries_no_command_out_twice(site: Site) -> None:
+    broker = site.broker()
+    client = site.subscriber(broker.port)
+    agent = site.agent(configuration(broker.port), "--simulate")
+    moments = random.Random("commands")
+    ids = [f"i{number}" for number in range(40)]
+    for life in range(6):
+        agent.start_and_wait()
+        wait_connected(agent)
+        for name in ids:  # each in every life: a sender that is not sure repeats
+            client.publish(f"{COMMAND}/fan", json.dumps({"value": life % 2, "id": name}))
+            if moments.random() < 0.03 * life:
+                break
+        agent.kill()
+    agent.start_and_wait()
+    done = Counter(
+        event.values["command_id"] for event in agent.committed() if event.type == "command" and "command_id" in event.values
+    )  # fmt: skip
+    assert len(done) > 10
+    assert set(done.values()) == {1}
+
+
 def _is_online(received: list[Received]) -> bool:
     return any(each.topic == "gatepost/g/status" and each.body["state"] == "online" for each in received)
 
@@ -206,6 +230,11 @@ def test_an_alarm_is_shelved_and_a_device_is_read_from_afar(site: Site) -> None:
     client.wait(lambda: client.on("answers"), "an answer")
     assert client.on("answers")[0].body["values"] == {"beat": 2}
     client.wait(lambda: len(client.on("gatepost/g/counter")) == 2, "a second reading")
+    shown = gatepost("events", str(agent.path), "--simulate", folder=site.folder / "a")
+    assert "shelve: done, asked by anna over mqtt site" in shown.out
+    assert "read: done, asked by mqtt site" in shown.out
+    shown = gatepost("status", str(agent.path), "--simulate", folder=site.folder / "a")
+    assert "3 carried out, 0 not" in shown.out
 
 
 def test_a_forwarder_lets_nobody_ask_for_what_its_configuration_does_not_name(site: Site) -> None:

@@ -143,6 +143,7 @@ def test_what_may_be_asked_for_is_understood(court: Court, to: str, payload: byt
         ("alarm/too-hot", b"on", "expected ack, shelve, unshelve or an object"),
         ("alarm/too-hot", b'{"do": "forget"}', "do expects ack, shelve or unshelve"),
         ("alarm/too-hot", b'{"do": "ack", "for": 1}', "for has no meaning with acknowledge"),
+        ("alarm/too-hot", b'{"do": "ack", "comment": "\\u001b[2J"}', "comment expects a text of at most 500"),
         ("alarm/too-hot", b'{"do": "shelve", "for": "1h"}', "for expects seconds"),
         ("alarm/too-hot", b'{"do": "ack", "value": 1}', "unknown key 'value', expected do, for, comment"),
     ],
