@@ -105,10 +105,19 @@ class Desk:
         self._number += 1
         number = f"{self._log.run}.{self._number}"
         try:
-            order = self._judge.judge(origin, request, number, is_local=is_local)
+            self._take(self._judge.judge(origin, request, number, is_local=is_local), request)
         except Refused as refused:
             self._refuse(origin, request, refused.said, refused.said.id or number, str(refused))
-            return
+        except Exception:
+            logger.exception(
+                "a request by %s has failed on a bug in gatepost or a driver; please report it", origin
+            )
+            self.refused += 1
+            self._say(
+                request.answer, {"id": number, "error": "it failed on a bug; see the journal of the gateway"}
+            )
+
+    def _take(self, order: Order, request: Request) -> None:
         if order.key in self._asking:  # it is under way: who asks again is answered with the first
             if len(self._asking[order.key]) < ASKING:
                 self._asking[order.key].append(request.answer)

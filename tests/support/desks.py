@@ -169,11 +169,12 @@ class Front:
         """Show the rule a temperature."""
         self.rulebook.record(self.rulebook.on_reading("air", {"temperature": value}, 0.0) or [], 0.0)
 
-    def ask(self, to: str, payload: Any, **more: Any) -> list[dict[str, Any]]:
+    def ask(self, to: str, payload: Any, *, is_local: bool = False, **more: Any) -> list[dict[str, Any]]:
         """Hand in a request from afar; return the list that its answer will be in."""
         answers: list[dict[str, Any]] = []
         of, *target = to.split("/") if to.startswith("alarm/") else ["device", *to.split("/")]
         body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         given = {"allowed": frozenset(Ask), "answer": lambda line: answers.append(json.loads(line))} | more
-        self.desk.take("mqtt site", Request(of, tuple(target), body, **given))  # type: ignore[arg-type]
+        request = Request(of, tuple(target), body, **given)  # type: ignore[arg-type]
+        self.desk.take("mqtt site", request, is_local=is_local)
         return answers

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.boards import written
 from support.desks import Front
 from support.waiting import eventually
 
@@ -15,8 +16,10 @@ from agent.clock import VirtualClock
 from agent.errors import BadReading, Disconnected
 from agent.eventlog import EventLog
 from agent.events import Event, EventType
+from agent.outputs.settings import Settings
 from agent.requests import desk as desks
-from agent.requests.ids import KEPT, PREFIX
+from agent.requests import ids
+from agent.requests.ids import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -125,6 +128,33 @@ async def test_who_waits_when_the_agent_ends_is_told_so_and_who_comes_then(tmp_p
         front.desk.close()
         late = front.ask("lamp", b"4")
         assert waiting == late == [{"error": "the agent ends"}]
+
+
+async def test_an_interlock_holds_for_everybody_and_the_safe_value_is_let_through(tmp_path: Path) -> None:
+    hot = written(Settings, "{unless: air.temperature > 30}").unless
+    async with front_of(tmp_path, unless=hot) as front:
+        assert (await answered(front.ask("lamp", b"3")))["done"] is True
+        front.desk._board.on_reading("air", {"temperature": 40}, front.desk._clock.monotonic())
+        for is_local in (False, True):
+            front.desk._clock.now += 1  # type: ignore[attr-defined]
+            answer = await answered(front.ask("lamp", b"4", is_local=is_local))
+            assert "interlocked: air.temperature > 30" in answer["error"]
+            assert "done" in await answered(front.ask("lamp", b"0", is_local=True))
+        assert 4 not in front.lamp.written
+
+
+async def test_a_bug_in_a_driver_is_said_and_harms_no_other_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(*_: object) -> None:
+        raise TypeError("unexpected")
+
+    async with front_of(tmp_path) as front:
+        lamp = front.desk._outputs["lamp"]
+        monkeypatch.setitem(front.desk._outputs, "lamp", lamp._replace(checked=stumble))
+        assert "failed on a bug" in (await answered(front.ask("lamp", b"3")))["error"]
+        assert "TypeError: unexpected" in caplog.text
+        assert (await answered(front.ask("air", b"read")))["done"] is True
 
 
 # --- readings and alarms ----------------------------------------------------------------------------------------------
@@ -242,18 +272,19 @@ async def test_an_id_is_written_with_the_event_of_its_command_and_not_before(tmp
         )
 
 
-async def test_only_the_last_ids_are_remembered(tmp_path: Path) -> None:
+async def test_only_the_last_ids_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "KEPT", 20)
     async with front_of(tmp_path) as front:
-        for number in range(KEPT + 10):
+        for number in range(ids.KEPT + 10):
             front.desk._clock.now += 1  # type: ignore[attr-defined]
             await answered(front.ask("lamp", {"value": number % 5, "id": f"i{number}"}))
         saved = {part for part in front.log.saved_parts() if part.startswith(PREFIX)}
-        assert len(saved) == KEPT
+        assert len(saved) == ids.KEPT
         assert PREFIX + "lamp.level i9" not in saved
     async with front_of(tmp_path) as front:
         await answered(front.ask("lamp", {"value": 1, "id": "new"}))
         saved = {part for part in front.log.saved_parts() if part.startswith(PREFIX)}
-        assert len(saved) == KEPT
+        assert len(saved) == ids.KEPT
         assert PREFIX + "lamp.level i10" not in saved
         assert PREFIX + "lamp.level i11" in saved
 
