@@ -278,7 +278,18 @@ def _part(part: Mapping[str, Any]) -> str:
         f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
     )
     bad = f"  ({part['bad']} bad readings)" if part.get("bad") else ""
-    return latest + bad
+    return latest + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
+
+
+def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Return who has a say in an output, where somebody does."""
+    for name, said in output.items():
+        if "interlocked" in said:
+            yield f"{name} is interlocked: {said['interlocked']}"
+        elif "rule" in said:
+            yield f"{name} is held by {said['rule']}"
+        elif "cause" in said:
+            yield f"{name} was set by {said['cause']}"
 
 
 def _lasted(seconds: float) -> str:

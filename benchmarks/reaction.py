@@ -1,7 +1,7 @@
 """How long an output takes from the line that trips a rule: from writing it to the serial port to setting the pin.
 
 The instrument writes 100 lines a second, and every tenth is a spike of a height of its own, which trips one of several
-rules (one rule alone may act 60 times a minute). The pin is one of gpiozero's mock pins: what a real one costs beyond that
+rules (one rule alone may act 30 times a minute). The pin is one of gpiozero's mock pins: what a real one costs beyond that
 is a register. The moment of writing is taken just before the line is written; that of the pin is the time of the reading
 by which the output reports that it is set, which the log has by the wall clock. There is no broker.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 RATE: Final = 100
 EACH: Final = 25
-"""Spikes for each rule: it acts and ends what it does, and may do so 60 times a minute."""
+"""Spikes for each rule, which may act 30 times a minute."""
 
 
 def run(place: Path, count: int) -> list[float]:

@@ -211,7 +211,7 @@ class Board:
         self._put_off.pop(reacting.rule, None)
         is_due = reacting.is_due
         if is_due is not reacting.is_applied:
-            if not reacting.may_act(now):
+            if is_due and not reacting.may_act(now):
                 self._put_off[reacting.rule] = reacting
                 if reacting.must_tell(now):
                     self._tell_put_off(reacting.rule)
@@ -233,7 +233,9 @@ class Board:
             self._settle(part.device, part.name, now)
 
     def _tell_put_off(self, rule: str) -> None:
-        reason = f"more than {MOST} actions within {WITHIN:g} s: the last state is put out late"
+        reason = (
+            f"it has acted {MOST} times within {WITHIN:g} s, and must wait: its last state is put out late"
+        )
         logger.warning("rule %s: %s", rule, reason)
         self._log.append(EventType.RULE_THROTTLED, rule, {"reason": reason})
 

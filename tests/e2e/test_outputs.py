@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from support.agents import gatepost
 from support.configurations import gateway, scale
 from support.waiting import ticks, until
 
@@ -124,6 +125,8 @@ def test_an_interlock_follows_its_device_also_where_that_is_pulled_out(site: Sit
         lambda said: "interlocked" in said["devices"]["fan"]["output"]["state"], "it is locked"
     )
     assert said["devices"]["fan"]["output"]["state"]["interlocked"] == "scale is down"
+    shown = gatepost("status", "--simulate", str(agent.path), folder=agent.path.parent).out
+    assert "state is interlocked: scale is down" in shown
     instrument.plug()
     agent.wait_status(
         lambda said: said["devices"]["scale"]["health"] == "up" and said["devices"]["scale"]["for"] >= 0.2,

@@ -449,14 +449,14 @@ def test_a_rule_that_acts_without_end_is_bounded_and_its_last_state_is_put_out_l
     for index in range(1000):
         (table.clear if index % 2 else table.raise_)(index / 100, "mad")
     table.raise_(10, "mad")
-    assert len(table.puts) == 60
+    assert len(table.puts) == 60, "30 times on, and off again"
     table.until(59.9)
     assert len(table.puts) == 60
     table.until(120)
     assert table.puts[60:] == ["60 fan.state 1 mad"]
     told = [event for event in table.log.events if event.type == EventType.RULE_THROTTLED]
     assert [(event.source, event.values["reason"]) for event in told] == [
-        ("mad", "more than 60 actions within 60 s: the last state is put out late")
+        ("mad", "it has acted 30 times within 60 s, and must wait: its last state is put out late")
     ]
 
 
