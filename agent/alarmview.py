@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent import console
 from agent.console import say
 from agent.errors import GatepostError
-from agent.whereabouts import ask_once
+from agent.whereabouts import ask_once, user
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +31,7 @@ def alarms(options: argparse.Namespace) -> int:
     if options.rule is None:
         raise GatepostError(f"{options.verb} expects the name of a rule")
     request: dict[str, Any] = {
-        "alarm": VERBS[options.verb], "rule": options.rule, "by": options.by or _user(), "comment": options.comment,
+        "alarm": VERBS[options.verb], "rule": options.rule, "by": options.by or user(), "comment": options.comment,
     }  # fmt: skip
     if options.verb == "shelve":
         if options.duration is None:
@@ -46,10 +45,3 @@ def alarms(options: argparse.Namespace) -> int:
     }
     say(f"{options.rule} is {done[options.verb]}")
     return DONE
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name
-        return "somebody"

@@ -28,8 +28,9 @@ from agent.events import Event, EventType
 from agent.intake import BusThreads, Intake
 from agent.quantities import Duration
 from agent.reporter import Reporter
+from agent.requests import Desk, Settable
 from agent.rulebook import Rulebook
-from agent.sdnotify import notify, watchdog_interval
+from agent.sdnotify import feed_watchdog, notify
 from agent.supervisor import Backoff, Health, Part, keep_running
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class App:
         self._commander = Commander(self.log, self._clock)
         self._board = self._commander.board
         self._rulebook = Rulebook(self.log, self._clock, self._board)
+        self._desk = Desk(self.log, self._clock, self._board, self._rulebook, self._intakes)
+        self._commander.on_command = self._desk.on_command
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -136,6 +139,7 @@ class App:
                 self.status,
                 self._couriers,
                 self._rulebook,
+                self._desk,
             )
             facts: dict[str, Value] = {
                 "version": gateway.version, "gateway": gateway.name, "clean": int(self.log.was_clean),
@@ -150,7 +154,7 @@ class App:
                     "what is simulated goes where the configuration says (%s), as if it were real", names
                 )
             services: list[_Start] = [
-                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, _feed_watchdog,
+                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, feed_watchdog,
             ]  # fmt: skip
             if self._config.broker is not None:
                 services.append(self._embedded_broker)
@@ -160,6 +164,7 @@ class App:
             sensing = [asyncio.create_task(source()) for source in sources]
             carrying = [asyncio.create_task(self._after_broker(courier)) for courier in couriers]
             self._rulebook.restore()
+            self._desk.restore()
             notify("READY=1", f"STATUS={len(sources)} devices, {len(self._couriers)} forwarders")
             _settle_memory()
             if on_start is not None:
@@ -175,6 +180,7 @@ class App:
                 stopping.cancel()
                 notify("STOPPING=1")
                 self._commander.stop()
+                self._desk.close()
                 await _end(sensing)
                 self._rulebook.save()
                 uptime = round(self._clock.monotonic() - self._started, 3)
@@ -208,17 +214,13 @@ class App:
             driver: Driver[Any] = registry.module("drivers", device.driver).Driver(settings)
             if isinstance(driver, Output):
                 self._commander.add(device.name, driver, device.output)
+                self._desk.add(
+                    device.name, Settable(tuple(driver.safe()), driver.checked, device.output.allowed)
+                )
             reporter = Reporter(device.report, polled=hasattr(settings, "every"))
             intake = Intake(
-                device.name,
-                driver,
-                reporter,
-                self._board,
-                self._rulebook,
-                self.log,
-                self._clock,
-                self._threads,
-            )
+                device.name, driver, reporter, self._board, self._rulebook, self.log, self._clock, self._threads,
+            )  # fmt: skip
             self._intakes[device.name] = intake
             units = driver.channels()
             if units is not None:
@@ -253,6 +255,7 @@ class App:
         for entry in self._config.forward.values():
             encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
             forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
+            forwarder.on_request = partial(self._desk.take, f"{entry.kind} {entry.name}")
             courier = Courier(
                 self.log.consumer(entry.name), forwarder, lambda: list(self._abouts.values()), entry.carried
             )
@@ -360,6 +363,7 @@ class App:
                 for rule, doubts in self._rulebook.doubtful
             ],
             "out_of_service": self._rulebook.out_of_service,
+            "requests": {"done": self._desk.done, "refused": self._desk.refused},
             "log": {
                 "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.losses.dropped,
                 "fault": self.log.writer.fault,
@@ -377,15 +381,6 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
-
-
-async def _feed_watchdog() -> None:
-    """Tell systemd, as often as it asks, that the event loop turns."""
-    interval = watchdog_interval()
-    while True:
-        await asyncio.sleep(interval or 3600)
-        if interval:
-            notify("WATCHDOG=1")
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

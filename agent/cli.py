@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent import alarmview, app, catalog, config, console, foreground, logview
+from agent import alarmview, app, asking, catalog, config, console, foreground, logview
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.console import program, say
@@ -332,6 +332,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--comment", default="", metavar="TEXT", help="is logged with it")
     command.add_argument("--by", metavar="NAME", help="who does it; by default the user's name")
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "set",
+        asking.set_output,
+        "set an output of a running agent; any output, also one that takes no commands from far sides, but neither "
+        "against its interlock nor against a rule that holds it",
+        "gatepost set gatepost.yaml fan on",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("output", help="the device, or device.channel where it has several")
+    command.add_argument("value", help="on, off, a number or a text")
+    command.add_argument(
+        "--wait", type=_duration, default=Duration(10), metavar="TIME",
+        help="how long it may take, where min_on or min_off delays it (10s)",
+    )  # fmt: skip
+    command.add_argument("--by", metavar="NAME", help="who does it; by default the user's name")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "read",
+        asking.read_device,
+        "have a polled device of a running agent read now",
+        "gatepost read gatepost.yaml air",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument("device", help="the device")
+    command.add_argument("--by", metavar="NAME", help="who asks; by default the user's name")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
     return parser

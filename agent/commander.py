@@ -13,6 +13,8 @@ from agent.events import EventType
 from agent.outputs.board import Board
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.clock import Clock
     from agent.contracts import Output
     from agent.eventlog import EventLog
@@ -39,6 +41,7 @@ class Commander:
 
     Attributes:
         board: Decides what is put out.
+        on_command: Called with what carries out a command that somebody has given, as its event is logged.
     """
 
     def __init__(self, log: EventLog, clock: Clock) -> None:
@@ -47,6 +50,7 @@ class Commander:
         self._hands: dict[str, _Hand] = {}
         self._changed = asyncio.Event()
         self._is_stopped = False
+        self.on_command: Callable[[Put], None] | None = None
         self.board = Board(log, clock, self._put)
         self.board.wake = self._changed.set
 
@@ -79,6 +83,8 @@ class Commander:
             return
         if not put.is_turn:
             self._log.append(EventType.COMMAND, put.device, put.facts)
+        if put.command is not None and self.on_command is not None:
+            self.on_command(put)
         hand = self._hands[put.device]
         overtaken = [each for each in hand.waiting if hand.is_writing and each.channel == put.channel]
         hand.waiting.append(put)

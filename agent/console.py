@@ -78,6 +78,8 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             return f"{clock}  {paint('green', f' clear {event.source} ')}  {value}{lasted}"
         case kind if kind in ALARMS:
             return f"{clock}  {paint('yellow', f' {event.source} ')}  {_of_alarm(event)}  {paint('dim', str(facts.get('state', '')))}"
+        case EventType.COMMAND_DONE if "do" in facts:
+            return f"{clock}  {paint('blue', source)}  {facts['do']}: done, asked by {facts['cause']}"
         case EventType.COMMAND | EventType.COMMAND_DONE:
             verb = "set" if event.type == EventType.COMMAND else "is now"
             why = f" ({facts['reason']})" if "reason" in facts else ""
@@ -235,6 +237,9 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
             yield f"  {name:<14}  {health}  {_part(part)}"
     yield ""
     yield from alarm_lines(said, paint)
+    requests = said["requests"]
+    if requests["done"] or requests["refused"]:
+        yield f"requests from afar or at the machine: {requests['done']} carried out, {requests['refused']} not"
     log = said["log"]
     yield ""
     yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"

@@ -20,9 +20,9 @@ from agent.events import Delivery, Severity, Value
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from agent.events import Event, Reading
+    from agent.events import Event, Reading, Request
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -368,9 +368,12 @@ class Forwarder(ABC, Generic[S]):
 
     Attributes:
         window: How many events may be sent and not yet acknowledged. May change with each connection.
+        on_request: Set by who runs it, before `connect`: takes what the far side asks for, in the event loop, and returns at
+            once. A forwarder that lets nobody ask never calls it.
     """
 
     window: int = 100
+    on_request: Callable[[Request], None] | None = None
 
     def __init__(self, settings: S, gateway: Gateway, encoding: Encoding[Any]) -> None:
         self.settings = settings

@@ -1,10 +1,11 @@
-"""Reading and Event: the only values that travel."""
+"""Reading, Event and Request: the only values that travel."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -98,6 +99,36 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         return lane_of(self.type)
 
 
+class Ask(StrEnum):
+    """What a far side may be let to ask for."""
+
+    OUTPUTS = "outputs"
+    ALARMS = "alarms"
+    READINGS = "readings"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a far side asks for, as it came; nobody has judged it yet.
+
+    Attributes:
+        of: Whether it is for a device or an alarm.
+        target: The device, or the device and a channel; for an alarm its rule.
+        payload: What is asked for, in JSON or as a plain word: see `agent.requests`.
+        allowed: What this far side may ask for.
+        is_retained: Whether the far side had kept it, so that nobody can say from when it is.
+        good_for: For how many seconds more it is good; None where the far side does not say.
+        answer: Called once at most, at any time, with what became of it in JSON; None where nobody waits for it.
+    """
+
+    of: Literal["device", "alarm"]
+    target: tuple[str, ...]
+    payload: bytes
+    allowed: frozenset[Ask] = frozenset()
+    is_retained: bool = False
+    good_for: float | None = None
+    answer: Callable[[bytes], None] | None = None
+
+
 class EventType:
     """The types of event, and what their `values` hold."""
 
@@ -113,10 +144,12 @@ class EventType:
     ALARM_SUPPRESSED: Final = "alarm.suppressed"
     ALARM_UNSUPPRESSED: Final = "alarm.unsuppressed"
     ALARM_FLOODED: Final = "alarm.flooded"  # count (of changes that are not told one by one), within (s)
-    # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); id where it has one
+    # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); command_id where it has one
     COMMAND: Final = "command"  # reason, where the cause does not say it all
-    COMMAND_DONE: Final = "command.done"
-    COMMAND_FAILED: Final = "command.failed"  # reason; also of what was refused
+    COMMAND_DONE: Final = "command.done"  # of readings and alarms that were asked for: do, cause, command_id
+    COMMAND_FAILED: Final = (
+        "command.failed"  # reason; also of what was refused: target, where that is unknown; count
+    )
     RULE_THROTTLED: Final = "rule.throttled"  # reason: it has set outputs too often, and must wait
     DEVICE_UP: Final = "device.up"  # down_for (s)
     DEVICE_DOWN: Final = "device.down"  # reason

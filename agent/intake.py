@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.contracts import BlockingDriver, Driver
-from agent.errors import BadReading
+from agent.errors import BadReading, Disconnected
 from agent.events import EventType, Reading
 
 if TYPE_CHECKING:
@@ -102,6 +102,31 @@ class Intake:
         self._timer: asyncio.TimerHandle | None = None
         self._evidence_at: float | None = None
         self._bad_told = 0
+        self._is_open = False
+        self._asked: list[asyncio.Future[None]] = []  # done when it was read once more
+        self._pausing: asyncio.Future[None] | None = None
+
+    @property
+    def is_polled(self) -> bool:
+        """Whether it is read at intervals, and so may be read in between."""
+        return self._every is not None
+
+    def trigger(self) -> asyncio.Future[None]:
+        """Have a polled device read now, or as soon as the reading is done that is under way; its own times do not change.
+
+        Returns:
+            Done when it was read; the reading is logged, whatever `report` says. Fails with `BadReading` or `Disconnected`.
+
+        Raises:
+            Disconnected: It is not there.
+        """
+        if not self._is_open:
+            raise Disconnected(f"{self.name} is down")
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        if self._pausing is not None:
+            _end_pause(self._pausing)
+        return asked
 
     async def run(self, part: Part) -> None:
         """Open the device and read it until it is lost; the supervisor comes back.
@@ -113,16 +138,20 @@ class Intake:
             await self._driver.open()
             if self._every is None:
                 part.up()
+            self._is_open = True
             next_at = self._clock.monotonic()
-            turns = 0
+            turns, is_early = 0, False
             while True:
+                asked = len(self._asked)  # who asks while it is being read waits for the next reading
                 try:
                     readings = await self._driver.read()
                 except BadReading as error:
                     self._take_bad(error)
+                    self._answer(asked, error)
                 else:
                     part.up()
-                    self.take(readings)
+                    self.take(readings, is_asked=asked > 0)
+                    self._answer(asked)
                 if self._log.writer.is_full:
                     await self._log.writer.room()
                 if self._every is None:
@@ -131,16 +160,42 @@ class Intake:
                         await asyncio.sleep(0)
                 else:
                     now = self._clock.monotonic()
-                    next_at = max(next_at + self._every, now)  # what was missed is not made up for
-                    await asyncio.sleep(next_at - now)
+                    if not is_early:
+                        next_at = max(next_at + self._every, now)  # what was missed is not made up for
+                    is_early = await self._pause(next_at - now)
         finally:
+            self._is_open = False
+            self._answer(len(self._asked), Disconnected(f"{self.name} was lost before it was read"))
             if self._timer is not None:
                 self._timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driver.close()
 
-    def take(self, readings: Sequence[Reading]) -> None:
-        """Show readings to the rules and log those worth keeping, cause before effect."""
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for a time, or until somebody asks for a reading; return whether it was that."""
+        loop = asyncio.get_running_loop()
+        pausing = self._pausing = loop.create_future()
+        timer = loop.call_at(loop.time() + (0 if self._asked else seconds), _end_pause, pausing)
+        try:
+            await pausing
+        finally:
+            timer.cancel()
+            self._pausing = None
+        return bool(self._asked)
+
+    def _answer(self, count: int, fault: Exception | None = None) -> None:
+        """Tell the first so many of those who have asked for a reading what became of it."""
+        for asked in self._asked[:count]:
+            if asked.done():
+                continue
+            if fault is None:
+                asked.set_result(None)
+            else:
+                asked.set_exception(fault)
+        del self._asked[:count]
+
+    def take(self, readings: Sequence[Reading], *, is_asked: bool = False) -> None:
+        """Show readings to the rules and log those worth keeping, and those that were asked for, cause before effect."""
         now = self._clock.monotonic()
         zero = self._clock.wall_at(0.0)
         self.readings += len(readings)
@@ -148,7 +203,7 @@ class Intake:
             at = now if reading.at is None else reading.at
             self._board.on_reading(self.name, reading.values, at)
             outcome = self._rulebook.on_reading(self.name, reading.values, at, reading.quality)
-            values = self._reporter.keep(reading, at, force=outcome is not None)
+            values = self._reporter.keep(reading, at, force=is_asked or outcome is not None)
             if values:
                 self._keep(reading, values, zero + round(at * 1e6))
             if outcome is not None:
@@ -192,3 +247,8 @@ class Intake:
         logger.warning("device %s: bad reading: %s (%d since the last such line)", self.name, error, count)
         facts: dict[str, Value] = {"reason": error.reason, "evidence": error.evidence, "count": count}
         self._rulebook.on_event(self._log.append(EventType.BAD_READING, self.name, facts))
+
+
+def _end_pause(pausing: asyncio.Future[None]) -> None:
+    if not pausing.done():
+        pausing.set_result(None)

@@ -18,7 +18,7 @@ from agent.gate import gated
 from agent.localtime import LocalTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from agent.alarms import Notice
     from agent.clock import Clock
@@ -172,6 +172,11 @@ class Rulebook:
         """What the rules were shown of less than good quality, by their names; those that were shown none are left out."""
         return [(entry.name, entry.doubts) for entry in self._entries.values() if entry.doubts.counts]
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the rules at work."""
+        return self._entries.keys()
+
     # --- what people ask for ------------------------------------------------------------------------------------------
 
     def acknowledge(self, name: str, by: str, comment: str = "") -> None:
@@ -183,13 +188,14 @@ class Rulebook:
         entry = self._entry(name)
         self._log_notices(entry, entry.alarm.acknowledge(by, comment), self._clock.monotonic())
 
-    def shelve(self, name: str, seconds: float, by: str, comment: str = "") -> None:
-        """Keep an alarm quiet for a time.
+    def shelve(self, name: str, seconds: float | None, by: str, comment: str = "") -> None:
+        """Keep an alarm quiet for a time, or for as long as may be.
 
         Raises:
             ImpossibleError: There is no such rule, or it may not be shelved for so long.
         """
         entry, now = self._entry(name), self._clock.monotonic()
+        seconds = entry.outcome.max_shelved if seconds is None else seconds
         self._log_notices(entry, entry.alarm.shelve(seconds, by, now, comment), now)
 
     def unshelve(self, name: str, by: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -30,3 +31,12 @@ def watchdog_interval() -> float | None:
     if not limit.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(limit) / 2e6
+
+
+async def feed_watchdog() -> None:
+    """Tell systemd, as often as it asks, that the event loop turns; until cancelled."""
+    interval = watchdog_interval()
+    while True:
+        await asyncio.sleep(interval or 3600)
+        if interval:
+            notify("WATCHDOG=1")

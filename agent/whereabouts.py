@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -55,3 +56,11 @@ def ask_once(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, 
     if "error" in said:
         raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
     return said
+
+
+def user() -> str:
+    """Return who we are, for the log."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        return "somebody"

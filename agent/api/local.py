@@ -5,7 +5,9 @@ One request a connection, a JSON object in one line: `{"get": "status"}` is answ
 20` in place of `after` begins with the last 20. `{"replay": "site", "after": 100, "upto": 200, "rate": 50}` sends a stretch of the
 log to a forwarder once more and is answered by a line of progress now and then, until it is done; a caller who hangs up
 ends it. `{"alarm": "acknowledge", "rule": "too-hot", "by": "anna", "comment": ""}`, `"shelve"` with `"for": 3600` (seconds) and `"unshelve"` change
-the state of an alarm, and are answered by `{"done": true}`. What goes wrong is answered by `{"error": …}`. Only the user who runs the agent, and root, may connect.
+the state of an alarm, and are answered by `{"done": true}`. `{"set": "fan.state", "value": "on", "by": "anna", "wait": 10}` sets an output,
+if that can be done within so many seconds, and `{"read": "air"}` has a polled device read now; both are judged by `agent.requests`,
+as if somebody asked who may set any output, and answered as it says. What goes wrong is answered by `{"error": …}`. Only the user who runs the agent, and root, may connect.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from agent.errors import GatepostError
+from agent.events import Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from agent.contracts import Encoding
     from agent.courier import Courier
     from agent.eventlog import Reader
+    from agent.requests import Desk
     from agent.rulebook import Rulebook
 
 logger = logging.getLogger(__name__)
@@ -43,6 +47,8 @@ SLOWEST: Final = 0.01
 """Events a second of a replay, at least: it would last for ever."""
 TELL_EVERY: Final = 0.2
 """Seconds between lines of progress of a replay."""
+ORIGIN: Final = "the local socket"
+"""Who asks, for the log."""
 
 
 class LocalApi:
@@ -56,6 +62,7 @@ class LocalApi:
         status: Callable[[], Awaitable[dict[str, Any]]],
         couriers: Mapping[str, Courier],
         rulebook: Rulebook,
+        desk: Desk,
     ) -> None:
         self._paths = paths
         self._log = log
@@ -63,6 +70,7 @@ class LocalApi:
         self._status = status
         self._couriers = couriers
         self._rulebook = rulebook
+        self._desk = desk
         self._answering: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> None:
@@ -121,9 +129,14 @@ class LocalApi:
                 }:
                     self._change_alarm(verb, rule, by, more)
                     writer.write(b'{"done": true}\n')
+                case {"set": str(target), "value": value, **more}:
+                    await self._ask(reader, writer, target, {"value": value}, more)
+                case {"read": str(target), **more}:
+                    await self._ask(reader, writer, target, {"do": "read"}, more)
                 case _:
                     raise ValueError(
-                        "there is status, events with after or last, replay with after and upto, and alarm with rule and by"
+                        "there is status, events with after or last, replay with after and upto, alarm with rule and by, "
+                        "set with value, and read"
                     )
         except GatepostError as error:
             writer.write(msgspec.json.encode({"error": str(error)}) + b"\n")
@@ -141,6 +154,36 @@ class LocalApi:
                 self._rulebook.shelve(rule, float(more.get("for", 0)), by, comment)
             case _:
                 self._rulebook.unshelve(rule, by)
+
+    async def _ask(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        target: str,
+        said: dict[str, Any],
+        more: Mapping[str, Any],
+    ) -> None:
+        """Have something done, and tell what became of it."""
+        said |= {name: more[name] for name in ("id", "by") if name in more}
+        wait = float(more["wait"]) if "wait" in more else None
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def answer(line: bytes) -> None:
+            if not answered.done():
+                answered.set_result(line)
+
+        parts = tuple(target.split(".", 1))
+        payload = msgspec.json.encode(said)
+        self._desk.take(
+            ORIGIN, Request("device", parts, payload, good_for=wait, answer=answer), is_local=True
+        )
+        hung_up = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait({hung_up, answered}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hung_up.cancel()
+        if answered.done():
+            writer.write(answered.result() + b"\n")
 
     async def _replay(
         self,

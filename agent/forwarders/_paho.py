@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from paho.mqtt.enums import MQTTErrorCode
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import paho.mqtt.client as paho
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
+    from paho.mqtt.subscribeoptions import SubscribeOptions
 
     from agent.forwarders._tls import Shown
 
@@ -31,6 +33,9 @@ SETTLED_IN: Final = 60.0
 
 QUOTA_EXCEEDED: Final = 0x97
 """The reason code of a PUBACK for a message that may be taken later (MQTT 5.0, section 3.4.2.1)."""
+
+LARGEST_INCOMING: Final = 1024 * 1024
+"""Bytes of a packet from the broker at most: with MQTT 3.1.1 nobody but us keeps one of 256 MB out of our memory."""
 
 MISC_EVERY: Final = 1.0
 """Seconds between looks at whether a ping is due, or was not answered."""
@@ -107,13 +112,14 @@ class Connection:
         wants = "a certificate of ours that it trusts (tls.certificate)" if self._shown is not None else "TLS"
         return f"{self._where} closed the connection without an answer; does it expect {wants}?"
 
-    async def open(self, host: str, port: int, keepalive: int) -> None:
+    async def open(self, host: str, port: int, keepalive: int, properties: Properties | None = None) -> None:
         """Connect and wait for the broker's answer.
 
         Args:
             host: Name or address.
             port: TCP port.
             keepalive: Seconds after which a silent connection is given up.
+            properties: Those of the CONNECT, with MQTT 5.
 
         Raises:
             Unspoken: It may be worth while to try another version of MQTT.
@@ -124,7 +130,8 @@ class Connection:
         client.on_connect = self._on_connect
         try:
             # Looking up the name, connecting and TLS block, so not in the event loop.
-            await self._loop.run_in_executor(None, client.connect, host, port, keepalive)
+            connect = partial(client.connect, host, port, keepalive, properties=properties)
+            await self._loop.run_in_executor(None, connect)
         except (OSError, ValueError) as error:
             said = await self._loop.run_in_executor(None, explain, error, self._where, self._shown)
             raise Disconnected(said) from error
@@ -188,6 +195,43 @@ class Connection:
         self._sent.clear()
         self._held.clear()
         return tokens
+
+    def subscribe(
+        self,
+        topic: str,
+        options: SubscribeOptions | None,
+        on_message: Callable[[paho.MQTTMessage], None],
+        on_answer: Callable[[ReasonCode], None],
+    ) -> None:
+        """Ask for the messages of a topic, at QoS 1.
+
+        Args:
+            topic: The topic, or a filter.
+            options: Those of MQTT 5; None with MQTT 3.1.1.
+            on_message: Called with each message that comes, which must be given to `acknowledge` then.
+            on_answer: Called with what the broker says to it.
+        """
+        self._bound()
+        self._client.on_message = lambda _, __, message: on_message(message)
+        self._client.on_subscribe = lambda _, __, ___, reasons, ____: on_answer(reasons[0])
+        self._client.subscribe(topic, qos=0 if options is not None else 1, options=options)
+
+    def _bound(self) -> None:
+        """Have a packet given up that is too large, before it is read."""
+        client, receive = self._client, self._client._sock_recv  # noqa: SLF001 -- there is no other way to bound it
+
+        def receive_bounded(bufsize: int) -> bytes:
+            if bufsize > LARGEST_INCOMING:
+                self._lose(f"it sends a message of over {LARGEST_INCOMING} bytes")
+                raise OSError("too large")  # paho-mqtt ends the connection
+            return receive(bufsize)
+
+        client._sock_recv = receive_bounded  # type: ignore[method-assign]  # noqa: SLF001
+
+    def acknowledge(self, message: paho.MQTTMessage) -> None:
+        """Tell the broker that we are done with a message that was subscribed to."""
+        if self.is_up:
+            self._client.ack(message.mid, message.qos)
 
     def flush(self) -> None:
         """Let all that was published leave in one go."""

@@ -1,11 +1,16 @@
-"""Where events are published: the templates, and the topics that are made of them."""
+"""Where events are published and commands are taken: the templates, and the topics that are made of them."""
 
 from __future__ import annotations
+
+from typing import Final, Literal
 
 import msgspec
 
 from agent import contracts
 from agent.events import ALARMS, Delivery, Event, EventType
+
+ALARM: Final = "alarm"
+"""What stands below the command topic for the alarms; no device has this name."""
 
 
 class Topics(contracts.Settings, frozen=True):
@@ -19,6 +24,8 @@ class Topics(contracts.Settings, frozen=True):
         about: What a device's channels are, retained.
         status: Whether the gateway is online, retained.
         event: Any other event.
+        command: Below it commands are taken, where `commands` lets any be: …/<device>/<channel>, …/alarm/<rule>. Only
+            {gateway} is filled in.
     """
 
     reading: str = "gatepost/{gateway}/{source}"
@@ -28,11 +35,20 @@ class Topics(contracts.Settings, frozen=True):
     about: str = "gatepost/{gateway}/{source}/about"
     status: str = "gatepost/{gateway}/status"
     event: str = "gatepost/{gateway}/{source}/{type}"
+    command: str = "gatepost/{gateway}/command"
 
     def __post_init__(self) -> None:
+        try:
+            below = self.command.format(gateway="g") + "/"
+        except (KeyError, IndexError, ValueError, AttributeError):
+            raise ValueError(f"command expects only {{gateway}} in braces, not {self.command!r}") from None
+        if below.startswith("/") or below.endswith("//") or set(below) & set("+#\0"):
+            raise ValueError(
+                f"command expects a topic without wildcards and without a slash at its end, not {self.command!r}"
+            )
         for name in self.__struct_fields__:
             template = getattr(self, name)
-            if template is None:
+            if template is None or name == "command":
                 continue
             try:
                 topic = template.format(gateway="g", source="s", channel="c", type="t")
@@ -42,6 +58,24 @@ class Topics(contracts.Settings, frozen=True):
                 ) from None
             if not topic or set(topic) & set("+#\0"):
                 raise ValueError(f"{name} expects a topic without wildcards, not {template!r}")
+            if f"{topic}/".startswith(below):
+                raise ValueError(
+                    f"command expects a topic below which nothing is published, but {name} is {template!r}"
+                )
+
+
+def target_of(topic: str, command: str) -> tuple[Literal["device", "alarm"], tuple[str, ...]] | None:
+    """Return what a command on a topic is for, and its device and channel, or its rule; None where it is no such topic.
+
+    Args:
+        topic: The topic that it came on.
+        command: The topic below which commands are taken.
+    """
+    prefix = f"{command}/"
+    if not topic.startswith(prefix):
+        return None
+    parts = tuple(topic[len(prefix) :].split("/"))
+    return (ALARM, parts[1:]) if parts[0] == ALARM else ("device", parts)
 
 
 class TopicBook:
@@ -52,6 +86,11 @@ class TopicBook:
         self._gateway = gateway
         self._split = split
         self._known: dict[tuple[str, str, bool], str] = {}
+
+    @property
+    def command(self) -> str:
+        """Below which commands are taken."""
+        return self._topics.command.format(gateway=self._gateway)
 
     @property
     def status(self) -> str:

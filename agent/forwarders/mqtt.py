@@ -3,7 +3,7 @@
 paho-mqtt speaks the protocol, driven by the agent's own event loop. The retained topic `…/status` says `online` while we
 are connected, `stopped` after a clean end, and `offline`, published by the broker as our will, after anything else.
 `…/<device>/about` says once, retained, what a device's channels are; alarms are retained too, so that who subscribes
-later sees what is active.
+later sees what is active. `commands: [outputs, alarms, readings]` lets those who may publish below `…/command` ask for that.
 
 Sample::
 
@@ -31,9 +31,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
-from agent.events import ALARMS, Delivery, Event, EventType
-from agent.forwarders._flights import Batch, PackedProperties, Sent
+from agent.events import ALARMS, Ask, Delivery, Event, EventType
+from agent.forwarders._flights import Batch, PropertyBook, Sent
 from agent.forwarders._paho import Connection, Unspoken
+from agent.forwarders._requests import Answers, Subscription, connect_properties
 from agent.forwarders._tls import Shown, Tls
 from agent.forwarders._topics import TopicBook, Topics, split
 from agent.quantities import Duration, Secret, Size
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PLAIN_JSON: Final = "application/json"
-
 NOT_AUTHORIZED: Final = 0x87
 """The reason code of a PUBACK for a topic that is denied (MQTT 5.0, section 3.4.2.1)."""
 
@@ -60,9 +59,6 @@ MOST_JOINED: Final = 32 * 1024
 
 ROOM_JOINED: Final = 64
 """Bytes of a message of joined payloads beside those and the topic, at most."""
-
-PROPERTIES: Final = 100
-"""Sets of properties that are remembered; with `expire` a backlog has one for each second."""
 
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
@@ -84,7 +80,8 @@ class Settings(contracts.Settings, frozen=True):
         max_packet: The largest message that the broker takes, where it does not say so itself, as with MQTT 3.1.1.
         split: Publish each channel of a reading on a topic of its own.
         expire: Readings older than that are not kept for who is not connected (MQTT 5 message expiry).
-        topics: Where events are published.
+        commands: What may be asked for over it: outputs (those that allow it), alarms, readings; by default nothing.
+        topics: Where events are published, and commands are taken.
     """
 
     host: Annotated[str, msgspec.Meta(min_length=1)]
@@ -99,6 +96,7 @@ class Settings(contracts.Settings, frozen=True):
     max_packet: Size | None = None
     split: bool = False
     expire: Duration | None = None
+    commands: tuple[Ask, ...] = ()
     topics: Topics = Topics()
 
     def __post_init__(self) -> None:
@@ -135,11 +133,13 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._where = f"the broker {settings.host}:{self._port}"
         self._shown = Shown(settings.host, self._port) if settings.tls is not None else None
         self._connection: Connection | None = None
+        self._subscription: Subscription | None = None
         self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
+        self._answers = Answers(self._denied)
         self._largest: int | None = None
         self._topics = TopicBook(settings.topics, gateway.name, split=settings.split)
         self._kept: dict[str, int] = {}  # by topic: the newest state that the broker keeps
-        self._properties: dict[tuple[str, int | None], PackedProperties] = {}
+        self._properties = PropertyBook()
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
@@ -164,6 +164,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             raise Disconnected(
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
+        self._subscribe()  # so that who sees us online may ask
         self._say_status("online")
         for start in range(0, len(state), self.window):
             try:
@@ -172,15 +173,28 @@ class Forwarder(contracts.Forwarder[Settings]):
                 logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
 
     async def _connect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        self._hang_up()
         connection = Connection(self._client(), self._where, self._on_settled, shown=self._shown)
         self._connection = connection
-        await connection.open(self.settings.host, self._port, round(self.settings.keepalive))
+        properties = (
+            connect_properties()
+            if self.settings.commands and self._version == MQTTProtocolVersion.MQTTv5
+            else None
+        )
+        await connection.open(self.settings.host, self._port, round(self.settings.keepalive), properties)
         connection.lost.add_done_callback(partial(_give_up, connection))
         self.window = min(self.settings.window, connection.receive_maximum)
         limits = [limit for limit in (connection.largest, self.settings.max_packet) if limit is not None]
         self._largest = min(limits, default=None)
+
+    def _subscribe(self) -> None:
+        """Subscribe to commands, where any are taken."""
+        if self._connection is not None and self.settings.commands and self.on_request is not None:
+            self._subscription = Subscription(
+                self._connection, self._version, self._topics.command, self.settings.commands, self.on_request,
+                self._answers,
+            )  # fmt: skip
+            self._subscription.begin()
 
     def _client(self) -> paho.Client:
         client = paho.Client(
@@ -188,6 +202,7 @@ class Forwarder(contracts.Forwarder[Settings]):
             client_id=self.settings.client_id or f"gatepost-{self.gateway.name}",
             clean_session=None if self._version == MQTTProtocolVersion.MQTTv5 else True,
             protocol=self._version,
+            manual_ack=True,  # of commands
         )
         client.max_inflight_messages_set(0)  # the courier keeps the window
         client.max_queued_messages_set(0)
@@ -282,7 +297,9 @@ class Forwarder(contracts.Forwarder[Settings]):
         *,
         retain: bool,
     ) -> None:
-        properties = self._properties_of(message, expiry)
+        properties = (
+            self._properties.of(message, expiry) if self._version == MQTTProtocolVersion.MQTTv5 else None
+        )
         if self._largest is not None:
             packed = properties.packed if properties is not None else b""
             size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)
@@ -322,23 +339,6 @@ class Forwarder(contracts.Forwarder[Settings]):
             self._connection.flush()
         return flight
 
-    def _properties_of(self, message: Message, expiry: int | None) -> PackedProperties | None:
-        if self._version != MQTTProtocolVersion.MQTTv5:
-            return None
-        if message.attributes:
-            return PackedProperties(message.content_type, message.attributes, expiry)
-        # Plain JSON goes as on MQTT 3.1.1: what everybody expects, and 20 bytes less.
-        content_type = "" if message.content_type == PLAIN_JSON else message.content_type
-        if not content_type and expiry is None:
-            return None
-        properties = self._properties.get((content_type, expiry))
-        if properties is None:
-            if len(self._properties) > PROPERTIES:
-                self._properties.clear()
-            properties = PackedProperties(content_type, None, expiry)
-            self._properties[content_type, expiry] = properties
-        return properties
-
     # --- what the connection tells us -----------------------------------------------------------------------------
 
     def _on_settled(self, sent: Sent, reason: ReasonCode) -> None:
@@ -347,7 +347,10 @@ class Forwarder(contracts.Forwarder[Settings]):
             said = f"the broker says to {sent.topic}: {str(reason).lower()}"
             sent.flight.refuse(sent.seqs, _denied(sent.topic) if is_denied else said)
             if is_denied:
-                self._denied[sent.topic] = asyncio.get_running_loop().time() + DENIED_FOR
+                now = asyncio.get_running_loop().time()
+                for topic in [each for each, until in self._denied.items() if until < now]:
+                    del self._denied[topic]
+                self._denied[sent.topic] = now + DENIED_FOR
         sent.flight.missing -= 1
         sent.flight.settle()
 
@@ -370,8 +373,15 @@ class Forwarder(contracts.Forwarder[Settings]):
             farewell = self._say_status("stopped")
             ends: set[asyncio.Future[Any]] = {farewell.done, connection.lost}
             await asyncio.wait(ends, timeout=1, return_when=asyncio.FIRST_COMPLETED)
-        self._connection = None
-        connection.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._subscription is not None:
+            self._subscription.end()
+            self._subscription = None
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
 
 
 def _give_up(connection: Connection, lost: asyncio.Future[str]) -> None:

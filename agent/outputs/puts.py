@@ -47,7 +47,7 @@ def facts_of(channel: str, value: Value, cause: str, id_: str | None, reason: st
     """Return what events say of something that is, or was not, put out."""
     facts: dict[str, Value] = {"channel": channel, "value": value, "cause": cause}
     if id_ is not None:
-        facts["id"] = id_
+        facts["command_id"] = id_  # `id` is that of the event
     if reason:
         facts["reason"] = reason
     return facts

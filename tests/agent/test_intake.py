@@ -229,3 +229,61 @@ async def test_new_channels_of_a_device_are_told_once(tmp_path: Path) -> None:
         for values in ({"a": 1}, {"a": 2}, {"b": 3}, {"a": 4, "b": 5}):
             intake.take([Reading(dict(values))])
     assert told == [["a"], ["a", "b"]]
+
+
+# --- readings that somebody asks for ----------------------------------------------------------------------------------
+
+
+HOURLY = Polled(every=Duration(3600))
+
+
+async def test_who_asks_gets_a_reading_at_once_and_the_own_times_stay(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        driver = Script(HOURLY, [Reading({"v": 1})], [Reading({"v": 2})], [Reading({"v": 3})])
+        intake, part = it.intake(driver, Report(change=Change(100.0), at_most=Duration(9999)))
+        async with running(intake, part):
+            await until(lambda: intake.readings == 1)
+            await intake.trigger()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert driver.calls.count("read") == 2, "it waits for its own time again"
+        kept = [event.values for event in await it.events(EventType.READING)]
+        assert kept == [{"v": 1}, {"v": 2}], "whatever `report` says"
+
+
+async def test_the_own_times_of_a_device_go_on_while_others_ask(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        driver = Script(Polled(every=Duration(0.2)), *[[Reading({"v": n})] for n in range(10_000)])
+        intake, part = it.intake(driver)
+        async with running(intake, part):
+            await until(lambda: intake.readings == 1)
+            began, asked = asyncio.get_running_loop().time(), 0
+            while asyncio.get_running_loop().time() - began < 0.7:
+                await intake.trigger()
+                asked += 1
+                await asyncio.sleep(0.01)
+        assert 2 <= intake.readings - asked <= 5, "the first, and one each 0.2 s"
+
+
+async def test_those_who_ask_at_once_share_a_reading(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        driver = Script(HOURLY, *[[Reading({"v": n})] for n in range(5)])
+        intake, part = it.intake(driver)
+        async with running(intake, part):
+            await until(lambda: intake.readings == 1)
+            await asyncio.gather(*(intake.trigger() for _ in range(5)))
+            assert driver.calls.count("read") == 2
+
+
+async def test_who_asks_is_told_of_a_bad_reading_and_of_a_device_that_is_lost_or_down(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        driver = Script(HOURLY, [Reading({"v": 1})], BadReading("garbage"), Disconnected("unplugged"))
+        intake, part = it.intake(driver)
+        async with running(intake, part):
+            await until(lambda: intake.readings == 1)
+            with pytest.raises(BadReading):
+                await intake.trigger()
+            with pytest.raises(Disconnected, match="was lost before it was read"):
+                await intake.trigger()
+            with pytest.raises(Disconnected, match="is down"):
+                intake.trigger()

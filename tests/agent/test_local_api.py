@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.boards import no_outputs
+from support.desks import Front
 
 from agent import eventlog
 from agent.api.local import LocalApi
@@ -18,9 +18,6 @@ from agent.contracts import Gateway
 from agent.encodings import json as plain_json
 from agent.eventlog import EventLog
 from agent.events import EventType
-from agent.outcome import RuleOutcome
-from agent.rulebook import Rulebook
-from agent.rules import threshold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *, is_hot: bool = False
+    folder: Path, *, is_hot: bool = False, polls: bool = False
 ) -> AsyncIterator[tuple[EventLog, Path, asyncio.Task[None]]]:
     log = EventLog(folder / "events.db", eventlog.Settings(), VirtualClock())
     await log.open([], "1.0")
@@ -36,12 +33,7 @@ async def serving(
     async def status() -> dict[str, Any]:
         return {"gateway": "g"}
 
-    rulebook = Rulebook(log, VirtualClock(), no_outputs(log, VirtualClock()))
-    hot = threshold.Rule(threshold.Settings(of="air.temperature", above=35.0))
-    rulebook.add("too-hot", hot, RuleOutcome(latch=True))
-    rulebook.restore()
-    if is_hot:
-        rulebook.record(rulebook.on_reading("air", {"temperature": 36.0}, 0.0) or [], 0.0)
+    front = Front(log, VirtualClock(), polls=polls)
     path = folder / "events.sock"
     api = LocalApi(
         [path],
@@ -49,16 +41,20 @@ async def serving(
         plain_json.Encoding(plain_json.Settings(), Gateway("g", "1.0", 1)),
         status,
         {},
-        rulebook,
+        front.rulebook,
+        front.desk,
     )
-    task = asyncio.create_task(api.serve())
-    await until(path.exists)
-    try:
-        yield log, path, task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await log.close()
+    async with front:
+        if is_hot:
+            front.heat(36.0)
+        task = asyncio.create_task(api.serve())
+        await until(path.exists)
+        try:
+            yield log, path, task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    await log.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -177,5 +173,52 @@ async def test_what_cannot_be_asked_of_an_alarm_is_told(
     tmp_path: Path, request_: dict[str, Any], said: str
 ) -> None:
     async with serving(tmp_path, is_hot=True) as (_, path, _task):
+        (answer,) = await ask(path, json.dumps(request_).encode())
+        assert said in answer["error"]
+
+
+# --- outputs and readings ---------------------------------------------------------------------------------------------
+
+
+async def test_any_output_is_set_whether_or_not_it_lets_far_sides(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (log, path, _task):
+        for output in ("lamp", "lamp.level", "siren"):
+            (answer,) = await ask(path, json.dumps({"set": output, "value": 1, "by": "anna"}).encode())
+            assert answer["done"] is True
+        done = [e for e in await log.reader.history(0, 100) if e.type == EventType.COMMAND_DONE]
+        assert [(event.source, event.values["value"]) for event in done] == [
+            ("lamp", 1),
+            ("lamp", 1),
+            ("siren", 1),
+        ]
+        assert {event.values["cause"] for event in done} == {"anna over the local socket"}
+
+
+async def test_a_polled_device_is_read(tmp_path: Path) -> None:
+    async with serving(tmp_path, polls=True) as (_, path, _task):
+        (answer,) = await ask(path, b'{"read": "air"}')
+        assert answer["done"] is True
+        assert answer["values"] == {"temperature": 2}
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"set": "lmap", "value": 1}, "there is no device 'lmap'"),
+        ({"set": "lamp.state", "value": 1}, "there is no channel 'state', expected one of: level"),
+        ({"set": "lamp", "value": [1]}, "value expects a number"),
+        ({"set": "lamp", "value": 9}, "the lamp is broken"),
+        ({"set": "lamp", "value": 1, "wait": 0}, "it has expired"),
+        ({"set": "lamp", "value": 1, "wait": "long"}, "expected a request"),
+        ({"set": "lamp"}, "expected a request"),
+        ({"read": "air"}, "air is down"),
+        ({"read": "lamp"}, "says by itself what changes"),
+        ({"read": "air.temperature"}, "of a device, not of a channel"),
+    ],
+)
+async def test_what_cannot_be_set_or_read_is_told(
+    tmp_path: Path, request_: dict[str, Any], said: str
+) -> None:
+    async with serving(tmp_path) as (_, path, _task):
         (answer,) = await ask(path, json.dumps(request_).encode())
         assert said in answer["error"]

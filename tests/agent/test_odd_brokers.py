@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.contracts import Gateway
 from agent.encodings import json as plain_json
 from agent.errors import Disconnected
-from agent.events import Event, EventType
+from agent.events import Ask, Event, EventType
 from agent.forwarders import _paho, mqtt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-CONNECT, PUBLISH, PINGREQ = 1, 3, 12
+CONNECT, PUBLISH, SUBSCRIBE, PINGREQ = 1, 3, 8, 12
 GATEWAY = Gateway("g", "1.0", 1)
 
 
@@ -32,12 +32,16 @@ class OddBroker:
         versions: The protocol levels of the CONNECTs so far: 5, or 4 for 3.1.1.
         silent: How many connections it ends without an answer.
         slowness: Seconds from a message to its PUBACK, one after the other.
+        suback: The reason code of its SUBACKs.
+        filters: What was subscribed to.
     """
 
     def __init__(self, reason: int | None = 0, receive_maximum: int | None = None) -> None:
         self.port = 0
         self.versions: list[int] = []
         self.silent = 0
+        self.suback = 0x87
+        self.filters: list[str] = []
         self.slowness = 0.01
         self.reason = reason
         self.most = 0
@@ -80,6 +84,12 @@ class OddBroker:
                     self.most = max(self.most, len(self._waiting))
                     wait = self.slowness * len(self._waiting)
                     asyncio.get_running_loop().call_later(wait, self._settle, writer)
+                elif kind == SUBSCRIBE:
+                    is_old = self.versions[-1] == 4
+                    self.filters.append(body[4 if is_old else 5 : -1].decode())
+                    none = b"" if is_old else b"\x00"  # no properties
+                    answer = body[:2] + none + bytes([self.suback])
+                    writer.write(bytes([0x90, len(answer)]) + answer)
                 elif kind == PINGREQ:
                     writer.write(b"\xd0\x00")
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -188,3 +198,31 @@ async def test_the_receive_maximum_holds_for_split_readings_and_our_status_too(l
             await forwarder.send(readings(5, channels=6))
         assert broker.most <= limit
         assert broker.topics == ["gatepost/g/status"] + [f"gatepost/g/air/c{n}" for n in range(6)] * 5
+
+
+@pytest.mark.parametrize(("version", "reason"), [("5", 0x87), ("5", 0x80), ("3.1.1", 0x80)])
+async def test_a_refused_subscription_is_said_and_events_are_forwarded_all_the_same(
+    version: Any, reason: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with listening(OddBroker()) as broker:
+        broker.suback = reason
+        settings = mqtt.Settings(host="127.0.0.1", port=broker.port, version=version, commands=(Ask.OUTPUTS,))
+        forwarder = mqtt.Forwarder(settings, GATEWAY, plain_json.Encoding(plain_json.Settings(), GATEWAY))
+        forwarder.on_request = lambda _: None
+        async with asyncio.timeout(10):
+            await forwarder.connect([])
+            await forwarder.send(readings(3))
+            await forwarder.close()
+        assert broker.filters == ["gatepost/g/command/#"]
+        assert "refuses to let us subscribe to gatepost/g/command/#" in caplog.text
+
+
+async def test_where_no_commands_are_let_in_nothing_is_subscribed_to() -> None:
+    async with listening(OddBroker()) as broker:
+        settings = mqtt.Settings(host="127.0.0.1", port=broker.port, version="5")
+        forwarder = mqtt.Forwarder(settings, GATEWAY, plain_json.Encoding(plain_json.Settings(), GATEWAY))
+        forwarder.on_request = lambda _: None
+        async with asyncio.timeout(10):
+            await forwarder.connect([])
+            await forwarder.close()
+        assert not broker.filters

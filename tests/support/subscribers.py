@@ -29,6 +29,7 @@ class Received(NamedTuple):
         content_type: As MQTT 5 says it; None where it does not.
         attributes: The user properties of MQTT 5.
         expiry: Seconds for which the broker would have kept it, as MQTT 5 says it; None where it does not.
+        correlation: The correlation data of MQTT 5; None where there is none.
     """
 
     topic: str
@@ -38,6 +39,7 @@ class Received(NamedTuple):
     content_type: str | None
     attributes: dict[str, str]
     expiry: int | None = None
+    correlation: bytes | None = None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -132,6 +134,7 @@ class Subscriber:
                 getattr(said, "ContentType", None),
                 dict(getattr(said, "UserProperty", [])),
                 getattr(said, "MessageExpiryInterval", None),
+                getattr(said, "CorrelationData", None),
             )
         )
 
@@ -141,6 +144,24 @@ class Subscriber:
         if client is not None:
             client.disconnect()
             assert client.loop_stop() in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_INVAL}
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes | str,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        **properties: Any,
+    ) -> None:
+        """Publish a message, with properties of MQTT 5 as paho-mqtt names them; return when the broker has it."""
+        assert self._client is not None
+        said = None
+        if properties:
+            said = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            for name, value in properties.items():
+                setattr(said, name, value)
+        self._client.publish(topic, payload, qos, retain, said).wait_for_publish(DEADLINE)
 
     # --- what came ------------------------------------------------------------------------------------------------
 

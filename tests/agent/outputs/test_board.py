@@ -71,7 +71,7 @@ def test_rules_beat_commands_and_a_refused_command_says_which_rule_holds_the_out
     table.clear(3, "hot")
     assert table.puts == ["0 fan.state 1 anna"], "it was on already, and stays so as commanded"
     assert table.failures == ["fan 0 anna: held by the rule 'hot'"]
-    assert table.log.events[-1].values["id"] == "8"
+    assert table.log.events[-1].values["command_id"] == "8"
 
 
 def test_a_released_output_goes_to_what_was_commanded_last(table: Table) -> None:
