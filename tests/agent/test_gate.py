@@ -17,6 +17,7 @@ from agent.conditions.expressions import Expression
 from agent.conditions.schedule import Span, TimeOfDay
 from agent.events import EventType, Reading
 from agent.gate import PATIENCE, Gated
+from agent.rules import anomaly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,6 +159,13 @@ def test_a_clock_that_is_set_soon_after_the_start_leaves_no_false_alarm(desk: Ne
     for at in range(20, 600, 10):
         it.until(at)
     assert it.said() == []
+
+
+def test_the_hour_of_the_day_of_an_anomaly_is_that_of_the_configured_zone(desk: NewDesk) -> None:
+    it = desk("  odd: {anomaly: {of: plant.a, seasonal: hour}}\n", "2026-06-01T10:00:00Z")
+    (entry,) = it.rulebook._entries.values()
+    assert isinstance(entry.rule, anomaly.Rule)
+    assert ((entry.rule._ahead or 0.0) % DAY) / HOUR == 12.0  # summer time in Berlin
 
 
 # --- by a condition -----------------------------------------------------------------------------------------------------
