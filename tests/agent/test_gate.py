@@ -321,6 +321,22 @@ def test_levels_are_judged_as_they_are_when_it_opens(desk: NewDesk) -> None:
     assert "50 stuck raised plant.a 9 unmoved for 20s" in it.said()
 
 
+def test_an_alarm_that_is_active_when_it_opens_has_not_just_been_raised(desk: NewDesk) -> None:
+    it = desk(
+        """\
+  one: {threshold: {of: plant.a, above: 5}}
+  flaps: {flapping: {of_rule: one, more_than: 1, within: 1m}, where: other == 1}
+"""
+    )
+    it.see(0, device="other", mode=0)
+    it.see(1, a=9)
+    it.see(2, device="other", mode=1)
+    it.see(3, a=0)
+    assert not any("flaps" in line for line in it.said())
+    it.see(4, a=9)
+    assert it.said()[-1] == "4 flaps raised one 2 more than 1 within 1m"
+
+
 def test_rules_that_are_combined_are_looked_at_when_it_opens(desk: NewDesk) -> None:
     it = desk(
         """\
