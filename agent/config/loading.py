@@ -10,14 +10,13 @@ import os
 import re
 import socket
 from typing import TYPE_CHECKING, Any, TypeVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import msgspec
 import yaml
 from msgspec import structs
 
 from agent import contracts, courier, eventlog, registry, reporter, supervisor
-from agent.config import documents, wording
+from agent.config import documents, wording, zones
 from agent.config.decoding import Decoder, Entry, join
 from agent.config.model import (
     CARRIED_KEYS,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
+    from zoneinfo import ZoneInfo
 
     from yaml.error import Mark
 
@@ -173,13 +173,9 @@ class _Loading:
         if not isinstance(name, str):
             return None  # said already
         try:
-            return ZoneInfo(name)
-        except (
-            ZoneInfoNotFoundError,
-            ValueError,
-            OSError,
-        ):  # OSError where it is a folder of zones, such as Europe
-            self._decoder.fault_of_values(entry.value.start_mark, "time_zone", _unknown_zone(name))
+            return zones.zone(name)
+        except ValueError as error:
+            self._decoder.fault_of_values(entry.value.start_mark, "time_zone", str(error))
             return None
 
     def _settings(self, key: str, cls: type[S]) -> S | None:
@@ -386,15 +382,6 @@ class _Loading:
         wiring.follow(suppressed, marks, "suppress")
         outputs.follow(feeding, marks)
         return set_up, wired
-
-
-def _unknown_zone(name: str) -> str:
-    known = sorted(available_timezones())
-    if not known:
-        return f"no time zones are installed here, so {name!r} cannot be found: install the package tzdata"
-    near = wording.nearest(name, known)
-    tip = f"did you mean {near!r}?" if near else "expected one such as Europe/Berlin or UTC"
-    return f"unknown time zone {name!r}, {tip}"
 
 
 def settings_of(module: ModuleType) -> type[contracts.Settings]:

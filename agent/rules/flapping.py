@@ -118,13 +118,17 @@ class Rule(BurstRule[Settings]):
         )
 
     def on_rule(self, name: str, at: float, *, active: bool) -> Verdict | None:  # noqa: ARG002
-        """Count an alarm that is raised or cleared; after a restart it may only go on."""
+        """Count an alarm that is raised or cleared; what is told first, when the rule begins, is how it is and no change."""
+        if self._last is None:
+            self._last = int(active)
+            self.is_unsaved = True
+            return None
         return None if active is bool(self._last) else self._change(int(active), at)
 
     def _change(self, value: Value, at: float) -> Verdict | None:
         before, self._last = self._last, value
         self.is_unsaved = True
-        if before is None and self.settings.of:
+        if before is None:
             return None
         return self.occurred(at)
 

@@ -17,6 +17,7 @@ from agent.conditions.expressions import Expression
 from agent.conditions.schedule import Span, TimeOfDay
 from agent.events import EventType, Reading
 from agent.gate import PATIENCE, Gated
+from agent.rules import anomaly
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,7 @@ def test_a_door_that_was_open_before_22_00_raises_the_alarm_at_22_00_and_it_is_c
         f"{14 * HOUR:g} open raised plant.a 1 above 0.5",
         f"{22 * HOUR:g} open cleared plant.a 1 {AT_NIGHT}",
     ]
-    assert it.alarms()[1].facts["message"] == f"plant.a is 1, {AT_NIGHT}"
+    assert it.alarms()[1].facts["message"] == f"plant.a: {AT_NIGHT}"
     assert it.alarms()[1].facts["duration"] == 8 * HOUR
 
 
@@ -158,6 +159,13 @@ def test_a_clock_that_is_set_soon_after_the_start_leaves_no_false_alarm(desk: Ne
     for at in range(20, 600, 10):
         it.until(at)
     assert it.said() == []
+
+
+def test_the_hour_of_the_day_of_an_anomaly_is_that_of_the_configured_zone(desk: NewDesk) -> None:
+    it = desk("  odd: {anomaly: {of: plant.a, seasonal: hour}}\n", "2026-06-01T10:00:00Z")
+    (entry,) = it.rulebook._entries.values()
+    assert isinstance(entry.rule, anomaly.Rule)
+    assert ((entry.rule._ahead or 0.0) % DAY) / HOUR == 12.0  # summer time in Berlin
 
 
 # --- by a condition -----------------------------------------------------------------------------------------------------
@@ -311,6 +319,22 @@ def test_levels_are_judged_as_they_are_when_it_opens(desk: NewDesk) -> None:
     assert not any("stuck" in line for line in it.said())
     it.see(50, a=9)
     assert "50 stuck raised plant.a 9 unmoved for 20s" in it.said()
+
+
+def test_an_alarm_that_is_active_when_it_opens_has_not_just_been_raised(desk: NewDesk) -> None:
+    it = desk(
+        """\
+  one: {threshold: {of: plant.a, above: 5}}
+  flaps: {flapping: {of_rule: one, more_than: 1, within: 1m}, where: other == 1}
+"""
+    )
+    it.see(0, device="other", mode=0)
+    it.see(1, a=9)
+    it.see(2, device="other", mode=1)
+    it.see(3, a=0)
+    assert not any("flaps" in line for line in it.said())
+    it.see(4, a=9)
+    assert it.said()[-1] == "4 flaps raised one 2 more than 1 within 1m"
 
 
 def test_rules_that_are_combined_are_looked_at_when_it_opens(desk: NewDesk) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent import config
 from agent.clock import VirtualClock, from_iso
 from agent.conditions.schedule import DAY, DAYS, Schedule, Span, TimeOfDay
-from agent.config import loading
+from agent.config import zones
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_what_is_no_time_zone_is_a_fault(tmp_path: Path, zone: str, what: str) -
 def test_without_any_time_zones_installed_the_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "available_timezones", set)
+    monkeypatch.setattr(zones, "available_timezones", set)
     path = tmp_path / "site.yaml"
     path.write_text("time_zone: Nowhere/Land\n")
     with pytest.raises(ConfigError, match="install the package tzdata"):

@@ -114,6 +114,7 @@ def test_its_limit_tells_what_is_crossed() -> None:
 def test_it_watches_the_alarm_of_another_rule() -> None:
     play = Play("flapping", "{of_rule: too-hot, more_than: 3, within: 1m}")
     assert (list(play.rule.watches()), list(play.rule.follows())) == ([], ["too-hot"])
+    play.tell(0, active=False)  # the rulebook says at the start what is
     for at in range(1, 4):
         play.tell(at, active=at % 2 == 1)
     play.restart()
