@@ -311,7 +311,7 @@ class Board:
     def failed(self, put: Put, reason: str) -> None:
         """Take in that something could not be put out, and why."""
         now = self._clock.monotonic()
-        self._outputs[put.device].channels[put.channel].fail(put.value, now)
+        self._outputs[put.device].channels[put.channel].fail(put.value, now, is_up=self._up[put.device])
         self.overtaken(put, reason)
         if self._up[put.device] and put.device in self._watching:  # what it puts out is not known: fail safe
             self._note(self._watching[put.device], put.device, {put.channel: None}, now)
