@@ -107,10 +107,10 @@ def written(events: Sequence[Event]) -> dict[str, Any]:
         if event.type == EventType.READING and event.source == "scale":
             given.setdefault(at(event), []).append(event.values["weight"])
         elif event.type in ALARMS:
-            told = ("of", "value", "limit", "severity", "message")
-            if event.source == "silent":  # its value is seconds, and begins a moment after the agent
-                told = ("of", "limit", "severity", "message")
-            facts = {name: event.values[name] for name in told}
+            told = {"of", "limit", "severity", "message"}
+            if event.source != "silent":  # its value is seconds, and begins a moment after the agent
+                told.add("value")
+            facts = {name: event.values[name] for name in sorted(told)}
             change = {event.source: {event.type.removeprefix("alarm."): facts}}
             expected.setdefault(about(event), []).append(change)
         elif event.type == EventType.COMMAND_DONE and event.values["value"] != shown[event.source]:
