@@ -257,7 +257,7 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
         is_loud = is_active and alarm["shelved_for"] is None and not alarm["suppressed"]
         name = paint("alarm" if is_loud else "warning", f" {alarm['rule']} ")
         yield f"  {name}  {alarm['message']}  ({', '.join(facts)})"
-    for doubtful in said["doubtful"]:
+    for doubtful in said.get("doubtful", []):  # an agent that runs may be an older one
         counts = [
             f"{doubtful[grade]} values of {grade} quality ({doubtful[f'{grade}_values']})"
             for grade in ("uncertain", "bad")

@@ -39,6 +39,8 @@ AWAY: Final = 60.0
 _KEEP: Final = Verdict(keep=True)
 _UNKNOWN: Final = (None, 0.0)
 _KEPT: Final = "gate kept "
+_SHUT: Final = "{of}: {limit}"
+"""The text of an alarm that the gate clears."""
 
 
 def gated(rule: Rule[Any], where: Expression | None, only: Span | Sequence[Span] | None) -> Rule[Any]:
@@ -250,6 +252,7 @@ class Gated(contracts.Rule[contracts.Settings]):
         alarm, self._alarm = self._alarm, None
         if alarm is None:
             return _KEEP
+        self.message = _SHUT
         limit = f"judged only {self._why()}"
         return Verdict(
             keep=True, transition=Transition(False, alarm.of, alarm.value, limit, at, alarm.severity)
@@ -265,6 +268,7 @@ class Gated(contracts.Rule[contracts.Settings]):
         """Note what the rule says of its alarm."""
         if verdict is not None and verdict.transition is not None:
             self._alarm = verdict.transition if verdict.transition.active else None
+            self.message = self._rule.message
         return verdict
 
     def _aim(self) -> None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import logging
-import math
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.alarms import Alarm, ImpossibleError, State, filled
-from agent.conditions.quality import Doubts
+from agent.agenda import Agenda
+from agent.alarms import ImpossibleError, State, filled
+from agent.entries import Entry
 from agent.events import EventType
-from agent.gate import gated
 from agent.localtime import LocalTime
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.alarms import Notice
+    from agent.alarms import Alarm, Notice
     from agent.clock import Clock
+    from agent.conditions.quality import Doubts
     from agent.contracts import Rule, Transition, Verdict
+    from agent.entries import Watched
     from agent.eventlog.journal import Journal
-    from agent.events import Event, Quality, Severity, Value
+    from agent.events import Event, Quality, Value
     from agent.outcome import RuleOutcome
     from agent.outputs.board import Board
 
@@ -40,30 +40,7 @@ _PREFIX: Final = "rule:"
 _ABSENT: Final = object()
 
 
-class _Entry:
-    """One rule at work."""
-
-    def __init__(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
-        self.name = name
-        self.rule = rule
-        self.outcome = outcome
-        self.alarm = Alarm(outcome)
-        self.acts_as: Severity | None = None  # the severity of the alarm that its outputs are set for
-        self.doubts = Doubts(outcome.quality)
-        self.save_at = 0.0  # not before then, unless it must not be forgotten
-        self.queued: list[float] = []  # the times that it is in the queue with, the next one last
-
-    @property
-    def deadline(self) -> float | None:
-        """When the rule or its alarm next wants the time."""
-        times = [each.deadline for each in (self.rule, self.alarm) if each.deadline is not None]
-        return min(times, default=None)
-
-
-_Watched = tuple[_Entry, str, str, frozenset[str]]
-"""A rule, a channel of a device that it watches, the same as `device.channel`, and the device's others that come after it."""
-
-Outcome = list[tuple[_Entry, "Transition"]]
+Outcome = list[tuple[Entry, "Transition"]]
 """What the rules make of one reading: the log must keep it, and these alarms change."""
 
 
@@ -83,13 +60,12 @@ class Rulebook:
         board.on_began = lambda name: self._note(self._entries[name])
         self.out_of_service: list[str] = []
         self.is_lazy = False
-        self._entries: dict[str, _Entry] = {}
-        self._watching: dict[str, list[_Watched]] = {}  # by device
-        self._followers: dict[str, list[_Entry]] = {}
-        self._suppressing: dict[str, list[_Entry]] = {}
-        self._hearing: dict[tuple[str, str], list[_Entry]] = {}
-        self._queue: list[tuple[float, int, _Entry]] = []  # by deadline, or before it
-        self._tie = itertools.count()
+        self._entries: dict[str, Entry] = {}
+        self._watching: dict[str, list[Watched]] = {}  # by device
+        self._followers: dict[str, list[Entry]] = {}
+        self._suppressing: dict[str, list[Entry]] = {}
+        self._hearing: dict[tuple[str, str], list[Entry]] = {}
+        self._agenda: Agenda[Entry] = Agenda()
         self._save_at = 0.0
         self._local = LocalTime(clock)
         self._changed = asyncio.Event()
@@ -99,23 +75,16 @@ class Rulebook:
         if not outcome.in_service:
             self.out_of_service.append(name)
             return
-        rule = gated(rule, outcome.where, outcome.only)
-        entry = self._entries[name] = _Entry(name, rule, outcome)
+        entry = self._entries[name] = Entry(name, rule, outcome)
         if outcome.then is not None:
             self._board.add_rule(name, outcome.then)
-        later: dict[str, frozenset[str]] = {}
-        watched: list[tuple[str, _Watched]] = []
-        for full in reversed(rule.watches()):
-            device, _, channel = full.partition(".")
-            watched.append((device, (entry, channel, full, later.get(device, frozenset()))))
-            later[device] = later.get(device, frozenset()) | {channel}
-        for device, each in reversed(watched):
+        for device, each in entry.watched():
             self._watching.setdefault(device, []).append(each)
         for other in rule.follows():
             self._followers.setdefault(other, []).append(entry)
         for other in outcome.suppressed_by:
             self._suppressing.setdefault(other, []).append(entry)
-        for heard in rule.hears():
+        for heard in entry.rule.hears():
             self._hearing.setdefault(heard, []).append(entry)
 
     def restore(self) -> None:
@@ -201,7 +170,7 @@ class Rulebook:
         entry = self._entry(name)
         self._log_notices(entry, entry.alarm.unshelve(by), self._clock.monotonic())
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         if name not in self._entries:
             raise ImpossibleError(f"there is no rule {name!r}")
         return self._entries[name]
@@ -228,7 +197,7 @@ class Rulebook:
         watching = self._watching.get(device)
         if watching is None:
             return None
-        if at >= self._local.turn_at or (self._queue and self._queue[0][0] <= at):
+        if at >= self._local.turn_at or at >= self._agenda.head:
             self._run_due(at)  # what fell due before this reading comes before it, of all rules and in order
         if quality is not None:
             return self._on_doubtful(device, values, at, quality)
@@ -241,17 +210,12 @@ class Rulebook:
         outcome: Outcome | None = None
         for entry, group in itertools.groupby(self._watching[device], key=itemgetter(0)):
             watching = list(group)
-            sifted, doubts = entry.doubts.sift(
-                values, quality, [channel for _, channel, _, _ in watching], at
-            )
-            for doubt in doubts:
-                what = f"{device}.{doubt.channel} is of {doubt.quality} quality"
-                logger.warning("rule %s: %s: %s", entry.name, what, doubt.done)
+            sifted = entry.sift(device, [channel for _, channel, _, _ in watching], values, quality, at)
             found = self._show(watching, sifted, at)
             outcome = found if outcome is None else [*outcome, *(found or ())]
         return outcome
 
-    def _show(self, watching: Sequence[_Watched], values: Mapping[str, Value], at: float) -> Outcome | None:
+    def _show(self, watching: Sequence[Watched], values: Mapping[str, Value], at: float) -> Outcome | None:
         outcome: Outcome | None = None
         for entry, channel, full, later in watching:
             value = values.get(channel, _ABSENT)
@@ -282,13 +246,13 @@ class Rulebook:
         for entry, transition in outcome:
             self._record(entry, transition, at)
 
-    def _note(self, entry: _Entry) -> None:
+    def _note(self, entry: Entry) -> None:
         """Save a rule's state, and look at its deadline."""
         if not self.is_lazy:
             self._save(entry)
         self._queue_deadline(entry)
 
-    def _save(self, entry: _Entry) -> None:
+    def _save(self, entry: Entry) -> None:
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
         state = {**entry.rule.state(now), **entry.alarm.saved(now), **self._board.state(entry.name, now)}
@@ -298,7 +262,7 @@ class Rulebook:
         if length > SAVE_EVERY * SAVE_RATE:
             entry.save_at = now + length / SAVE_RATE
 
-    def _take(self, entry: _Entry, verdict: Verdict | None, at: float) -> None:
+    def _take(self, entry: Entry, verdict: Verdict | None, at: float) -> None:
         """Do what a rule says of itself, without a reading."""
         if verdict is None:
             self._queue_deadline(entry)
@@ -307,7 +271,7 @@ class Rulebook:
         else:
             self._record(entry, verdict.transition, at)
 
-    def _record(self, entry: _Entry, transition: Transition, at: float) -> None:
+    def _record(self, entry: Entry, transition: Transition, at: float) -> None:
         severity = (transition.severity or entry.outcome.severity).value
         value = transition.value
         known = {
@@ -324,7 +288,7 @@ class Rulebook:
         if entry.alarm.active is not was_active:
             self._tell_others(entry, at)
 
-    def _log_notices(self, entry: _Entry, notices: Iterable[Notice], at: float) -> None:
+    def _log_notices(self, entry: Entry, notices: Iterable[Notice], at: float) -> None:
         """Log what there is to say of an alarm, with its state in the same transaction, and set what depends on it."""
         time = self._clock.wall_at(at)
         for notice in notices:
@@ -332,7 +296,7 @@ class Rulebook:
         self._note(entry)
         self._react(entry)
 
-    def _tell_others(self, entry: _Entry, at: float) -> None:
+    def _tell_others(self, entry: Entry, at: float) -> None:
         """Tell those that follow a rule, or are suppressed by it; the configuration has refused circles."""
         for follower in self._followers.get(entry.name, ()):
             self._on_deadline(follower, at)
@@ -343,7 +307,7 @@ class Rulebook:
             if notices := other.alarm.suppress(suppressed=suppressed):
                 self._log_notices(other, notices, at)
 
-    def _react(self, entry: _Entry) -> None:
+    def _react(self, entry: Entry) -> None:
         """Let outputs follow an alarm, as long as it is not over."""
         wanted = None if entry.alarm.is_over else entry.alarm.severity
         if wanted is entry.acts_as:
@@ -359,8 +323,7 @@ class Rulebook:
     @property
     def deadline(self) -> float:
         """When it next wants the time, in seconds of the monotonic clock."""
-        due = min(self._save_at, self._local.look_at, self._local.turn_at)
-        return min(due, self._queue[0][0]) if self._queue else due
+        return min(self._save_at, self._local.look_at, self._local.turn_at, self._agenda.head)
 
     async def keep_time(self) -> None:
         """Give rules the time when they want it, until cancelled."""
@@ -387,14 +350,11 @@ class Rulebook:
 
     def _run_due(self, upto: float) -> None:
         """Do what has fallen due up to a time, in order."""
-        while (
-            min(head := self._queue[0][0] if self._queue else math.inf, turn := self._local.turn_at) <= upto
-        ):
-            if turn <= head:
+        while (turn := self._local.turn_at) <= upto or self._agenda.head <= upto:
+            if turn <= self._agenda.head:
                 self._tell_local_time(turn)
                 continue
-            queued, _, entry = heapq.heappop(self._queue)
-            entry.queued.pop()
+            queued, entry = self._agenda.pop()
             self._on_deadline(entry, queued)
             self._queue_deadline(entry)
 
@@ -413,25 +373,16 @@ class Rulebook:
         for entry in self._entries.values():
             self._save(entry)
 
-    def _on_deadline(self, entry: _Entry, now: float) -> None:
+    def _on_deadline(self, entry: Entry, now: float) -> None:
         while (deadline := entry.deadline) is not None and deadline <= now:
             if entry.rule.deadline == deadline:
                 self._take(entry, entry.rule.on_time(deadline), deadline)
             else:
                 self._log_notices(entry, entry.alarm.on_time(deadline), deadline)
 
-    def _queue_deadline(self, entry: _Entry) -> None:
-        """See to it that a rule is looked at by its deadline.
-
-        Where it is in the queue with an earlier time, that is when it is queued again: a delay that begins and ends with
-        every reading leaves nothing behind.
-        """
-        deadline, queued = entry.deadline, entry.queued
-        if deadline is None or (queued and queued[-1] <= deadline):
-            return
-        queued.append(deadline)
-        heapq.heappush(self._queue, (deadline, next(self._tie), entry))
-        if self._queue[0][2] is entry:
+    def _queue_deadline(self, entry: Entry) -> None:
+        """See to it that a rule is looked at by its deadline."""
+        if self._agenda.put(entry):
             self._changed.set()
 
 

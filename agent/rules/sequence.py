@@ -9,7 +9,8 @@ taken in together. A value without usable quality, and one of which a condition 
 be), changes nothing. A match uses up what has led to it. Where `first` comes true again, `then` is waited for from there on,
 but for `without` the time runs from the first one.
 
-With a `key` each value of it has a sequence of its own: a condition that a reading finds true with another key than before
+With a `key` each value of it has a sequence of its own, but there is one alarm: the text names the key that raised it, and while
+it is active a match of another key is not told (`hold: 0s` clears it at once, so that each match is told). A condition that a reading finds true with another key than before
 has come true for that one. Without a known key nothing begins. A reading that brings only the key is no step.
 
 `consecutive: true` means that nothing else happens in between: a value of one of the steps' channels that is another than

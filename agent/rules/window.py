@@ -16,7 +16,8 @@ the alarm stays as it is; so a channel that falls silent neither raises nor clea
 and count are of what there is, 0 for an empty window; with other limits than `above` they are not judged before the rule has
 listened for `over`, which begins anew after the agent was away for longer than a slice.
 
-What is in the window survives a restart; a crash loses a minute of it at most. While the agent is away it ages: what is too
+What is in the window survives a restart; a crash loses a minute of it at most, of the median and percentiles up to nine, for
+their states are long and a card wears. While the agent is away it ages: what is too
 old leaves. A tumbling window that would have ended meanwhile is dropped unjudged, and one begins anew.
 
 Sample::

@@ -56,7 +56,7 @@ def test_a_door_that_was_open_before_22_00_raises_the_alarm_at_22_00_and_it_is_c
         f"{14 * HOUR:g} open raised plant.a 1 above 0.5",
         f"{22 * HOUR:g} open cleared plant.a 1 {AT_NIGHT}",
     ]
-    assert it.alarms()[1].facts["message"] == f"plant.a is 1, {AT_NIGHT}"
+    assert it.alarms()[1].facts["message"] == f"plant.a: {AT_NIGHT}"
     assert it.alarms()[1].facts["duration"] == 8 * HOUR
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import TYPE_CHECKING
 
 import pytest
 from support.rulebooks import Desk, loaded
 
+from agent import console
 from agent.events import Quality, Reading
 
 if TYPE_CHECKING:
@@ -122,3 +124,13 @@ def test_a_reading_whose_quality_names_only_good_channels_is_as_any_other(tmp_pa
     it.take([Reading({"a": 9}, 1.0, {"a": Quality.GOOD})])
     assert it.said() == ["1 hot raised plant.a 9 above 5"]
     assert it.rulebook.doubtful == []
+
+
+def test_the_alarms_of_a_running_agent_say_what_its_rules_were_shown(tmp_path: Path) -> None:
+    it = desk(tmp_path)
+    for at in range(3):
+        it.see(at, quality=BAD, a=9)
+    ((rule, doubts),) = it.rulebook.doubtful
+    said = {"alarms": [], "out_of_service": [], "doubtful": [{"rule": rule, **doubts.told(), "last": 62.0}]}
+    lines = list(console.alarm_lines(said, console.Style(io.StringIO())))
+    assert lines == ["no alarm is active", "  hot: 3 values of bad quality (absent), the last 1m2s ago"]

@@ -355,7 +355,7 @@ async def test_a_delay_that_begins_and_ends_with_every_reading_leaves_nothing_be
     ) as it:
         for index in range(1000):
             it.see(index * 0.1, temperature=(30.0, 40.0)[index % 2])
-        assert len(it.rules._queue) == 1
+        assert len(it.rules._agenda) == 1
         it.clock.now = 3600.1  # when the first of the delays would have been over
         it.rules.on_time(3600.1)
         assert it.rules.alarms == []

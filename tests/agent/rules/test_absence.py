@@ -210,7 +210,7 @@ async def test_readings_leave_the_queue_of_the_rulebook_alone(tmp_path: Path) ->
         clock.now += 1.0
         rules.on_time(clock.now)
         assert rules.on_reading("scale", {"weight": 1.0}, clock.now) is None
-        assert len(rules._queue) == 1
+        assert len(rules._agenda) == 1
     clock.now += 120.0
     rules.on_time(clock.now)
     raised = [event for event in await log.reader.history(0, 100) if event.type == EventType.ALARM_RAISED]
