@@ -193,13 +193,14 @@ class Bench:
             self._began = None
             self.plant.settle()
 
-    def show(self, device: str, values: dict[str, Value]) -> None:
-        """Show a reading of a device that is not down."""
+    def show(self, device: str, values: dict[str, Value]) -> bool:
+        """Show a reading; return whether there was anybody to see it: the agent runs, and the device is not down."""
         if self._rulebook is None or device in self._down:
-            return
+            return False
         self._see(device, values)
         if self._puts or self.plant.reports:
             self._drain()
+        return True
 
     def _see(self, device: str, values: dict[str, Value]) -> None:
         """Show a reading to interlocks and rules: what `Intake.take` does."""

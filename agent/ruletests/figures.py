@@ -12,7 +12,7 @@ from agent.console import SYMBOLS
 from agent.errors import GatepostError
 from agent.ruletests.model import FAILED, Happening, Subject
 from agent.ruletests.moments import said
-from agent.ruletests.plot import Figure, Limit, Panel, Row, Span, svg
+from agent.ruletests.plot import Figure, Limit, Panel, Row, Span, Wrong, svg
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -37,11 +37,11 @@ MISSING: Final = 3
 def of_test(config: Config, names: Names, outcome: Outcome) -> Figure:
     """Return the picture of a test; what was not as expected is marked."""
     run = outcome.run
-    wrong: dict[str, list[tuple[float, str]]] = {}
+    wrong: dict[str, list[Wrong]] = {}
     for line in outcome.lines:
         if line.mark in "-+!":
             what = f"{said(line.at)}: {line.what}" + (f": {line.note}" if line.note else "")
-            wrong.setdefault(line.who, []).append((line.at, what))
+            wrong.setdefault(line.who, []).append(Wrong(line.at, what, line.mark == "-"))
     subjects = dict.fromkeys(
         [*(each.subject for each in run.case.expected), *(each.subject for each in run.happenings)]
     )
@@ -100,7 +100,8 @@ def _panels(config: Config, names: Names, trace: Trace, every: Mapping[str, floa
         if any(value is not None for _, value in told):
             unit = names.units.get(full, "")
             name = f"{names.short(full)} {SYMBOLS.get(unit, unit)}".rstrip()
-            panels.append(Panel(name, told, limits.get(full, ())))
+            is_switch = full in names.switches
+            panels.append(Panel(name, told, () if is_switch else limits.get(full, ()), is_switch))
     return panels
 
 
@@ -116,9 +117,9 @@ def _limits(config: Config) -> dict[str, list[Limit]]:
         for step in entry.settings.steps():
             for raising, clearing in zip(step.raising, step.clearing, strict=True):
                 if math.isfinite(raising):
-                    told.append(Limit(raising, entry.name))
+                    told.append(Limit(raising, f"{raising:g} {entry.name}"))
                 if math.isfinite(clearing) and clearing != raising:
-                    told.append(Limit(clearing, "clear", is_clear=True))
+                    told.append(Limit(clearing, f"{clearing:g} clear", is_clear=True))
     return found
 
 

@@ -80,8 +80,7 @@ def play(config: Config, names: Names, case: Case, *, with_trace: bool = False) 
                     turn: Turn = what
                     bench.turn(turn.device, turn.what)
                 case 2:
-                    bench.show(*what)
-                    if with_trace:
+                    if bench.show(*what) and with_trace:
                         run.trace.append((at, *what))
                 case 3:
                     try:

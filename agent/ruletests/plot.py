@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
@@ -29,7 +30,8 @@ text { font: 12px system-ui, sans-serif; fill: #333 } .title { font-size: 15px; 
 .limit { stroke: #c62828; stroke-dasharray: 6 4 } .clear { stroke: #2e7d32; stroke-dasharray: 2 4 }
 .limit-text { font-size: 11px; fill: #c62828 } .clear-text { font-size: 11px; fill: #2e7d32 }
 .warning { fill: #f2b134 } .minor { fill: #ef8a2c } .major { fill: #e0552b } .critical { fill: #c62828 } .output { fill: #5b8a72 }
-.wrong { fill: #fff; stroke: #b00020; stroke-width: 2.5 }
+.missing { fill: #fff; stroke: #b00020; stroke-width: 2.5 } .unexpected { fill: #b00020; stroke: #fff }
+.in-bar { font-size: 11px; fill: #fff; paint-order: stroke; stroke: #0006; stroke-width: 2px }
 """
 
 
@@ -54,11 +56,13 @@ class Panel(NamedTuple):
         name: Its name, with the unit.
         points: Time and value, by rising time; None where there is no number.
         limits: The lines across it.
+        is_switch: Whether it is on or off.
     """
 
     name: str
     points: Sequence[tuple[float, float | None]]
     limits: Sequence[Limit] = ()
+    is_switch: bool = False
 
 
 class Span(NamedTuple):
@@ -77,18 +81,32 @@ class Span(NamedTuple):
     text: str
 
 
+class Wrong(NamedTuple):
+    """Something that was not as expected.
+
+    Attributes:
+        at: When.
+        text: How.
+        is_missing: Whether it was expected and did not happen; otherwise it happened and was not expected.
+    """
+
+    at: float
+    text: str
+    is_missing: bool
+
+
 class Row(NamedTuple):
     """An alarm or an output.
 
     Attributes:
         name: Its name.
         spans: When it was on.
-        wrong: When it was not as expected, and how.
+        wrong: When it was not as expected.
     """
 
     name: str
     spans: Sequence[Span]
-    wrong: Sequence[tuple[float, str]] = ()
+    wrong: Sequence[Wrong] = ()
 
 
 class Figure(NamedTuple):
@@ -113,9 +131,10 @@ class Figure(NamedTuple):
 
 def svg(figure: Figure) -> str:
     """Return a figure as an SVG document."""
-    rows_top = TOP + len(figure.panels) * (PANEL + GAP)
+    tops = list(accumulate((_height(panel) for panel in figure.panels), initial=TOP))
+    rows_top = tops[-1]
     bottom = rows_top + len(figure.rows) * ROW
-    height = bottom + 40
+    height = bottom + 48
     drawing = _Drawing(figure)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">',
@@ -125,11 +144,23 @@ def svg(figure: Figure) -> str:
         *drawing.time_axis(bottom),
     ]
     for index, panel in enumerate(figure.panels):
-        lines += drawing.panel(panel, TOP + index * (PANEL + GAP))
+        lines += drawing.panel(panel, tops[index])
     for index, row in enumerate(figure.rows):
         lines += drawing.row(row, rows_top + index * ROW)
+    if any(row.wrong for row in figure.rows):
+        at = bottom + 36
+        lines += [
+            f'<circle class="missing" cx="{LEFT + 5}" cy="{at - 4}" r="5"/>',
+            f'<text class="small" x="{LEFT + 16}" y="{at}">expected, and not so</text>',
+            f'<circle class="unexpected" cx="{LEFT + 165}" cy="{at - 4}" r="5"/>',
+            f'<text class="small" x="{LEFT + 176}" y="{at}">so, and not expected</text>',
+        ]
     lines.append("</svg>")
     return "\n".join(lines) + "\n"
+
+
+def _height(panel: Panel) -> float:
+    return (PANEL / 2 if panel.is_switch else PANEL) + GAP
 
 
 class _Drawing:
@@ -158,20 +189,22 @@ class _Drawing:
 
     def panel(self, panel: Panel, top: float) -> Iterator[str]:
         """Yield a channel's frame, limits and line."""
-        values = [value for _, value in panel.points if value is not None]
+        height = PANEL / 2 if panel.is_switch else PANEL
+        values = [0.0, 1.0] if panel.is_switch else [value for _, value in panel.points if value is not None]
         values += [limit.value for limit in panel.limits]
         low, high = min(values, default=0.0), max(values, default=1.0)
         margin = (high - low) * 0.08 or max(abs(high) * 0.05, 0.5)
         low, high = low - margin, high + margin
 
         def y(value: float) -> float:
-            return round(top + (high - value) / (high - low) * PANEL, 1)
+            return round(top + (high - value) / (high - low) * height, 1)
 
-        yield f'<rect class="frame" x="{LEFT}" y="{top}" width="{_COLUMNS}" height="{PANEL}" fill-opacity="0.5"/>'
+        yield f'<rect class="frame" x="{LEFT}" y="{top}" width="{_COLUMNS}" height="{height}" fill-opacity="0.5"/>'
         yield f'<text x="16" y="{top + 16}">{escape(_short(panel.name, 21))}</text>'
-        for value in _ticks(low, high):
+        for value in (0, 1) if panel.is_switch else _ticks(low, high):
+            text = ("off", "on")[int(value)] if panel.is_switch else f"{value:g}"
             yield f'<line class="grid" x1="{LEFT}" x2="{LEFT + _COLUMNS}" y1="{y(value)}" y2="{y(value)}"/>'
-            yield f'<text class="small" x="{LEFT - 6}" y="{y(value) + 4}" text-anchor="end">{value:g}</text>'
+            yield f'<text class="small" x="{LEFT - 6}" y="{y(value) + 4}" text-anchor="end">{text}</text>'
         taken: list[float] = []
         for limit in sorted(panel.limits, key=lambda each: each.is_clear):
             look = "clear" if limit.is_clear else "limit"
@@ -210,11 +243,14 @@ class _Drawing:
             width = max(round(self._x(span.end) - x, 1), 2)
             tip = f"{span.text}: {self._figure.clock(span.begin)} to {self._figure.clock(span.end)}"
             yield (
-                f'<rect class={quoteattr(span.look)} x="{x}" y="{top + 4}" width="{width}" height="{ROW - 8}">'
+                f'<rect class={quoteattr(span.look)} x="{x}" y="{top + 3}" width="{width}" height="{ROW - 6}">'
                 f"<title>{escape(tip)}</title></rect>"
             )
-        for at, what in row.wrong:
-            yield f'<circle class="wrong" cx="{self._x(at)}" cy="{middle}" r="5"><title>{escape(what)}</title></circle>'
+            if width > 8 * len(span.text):
+                yield f'<text class="in-bar" x="{x + 6}" y="{middle + 4}">{escape(span.text)}</text>'
+        for at, text, is_missing in row.wrong:
+            look = "missing" if is_missing else "unexpected"
+            yield f'<circle class="{look}" cx="{self._x(at)}" cy="{middle}" r="5"><title>{escape(text)}</title></circle>'
 
 
 def _columns(

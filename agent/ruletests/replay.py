@@ -94,7 +94,7 @@ class _Player:
         self.then: list[Happening] = []
         self.now: list[Happening] = []
         self.trace: list[tuple[float, str, dict[str, Value]]] = []
-        self.bench = Bench(config, names, epoch, self.now.append, may_crash=True)
+        self.bench = Bench(config, names, epoch, self.now.append)
         self._with_trace = with_trace
         self._names = names
         self._outputs = {channel.partition(".")[0] for channel in names.outputs}
@@ -110,9 +110,12 @@ class _Player:
     def play(self, event: Event, at: float) -> None:
         """Take in an event at a time of the bench."""
         bench = self.bench
+        is_new = event.run != self._run
+        if is_new and not bench.is_away:
+            bench.stop()  # it has not said so: then it ended with the last that it said
         self._fill(at)
         bench.advance(at)
-        if event.run != self._run:
+        if is_new:
             self._begin(event.run)
         if event.type == EventType.AGENT_STOPPED:
             bench.stop()
@@ -136,9 +139,7 @@ class _Player:
                 self._alarm(event, at)
 
     def _begin(self, run: int) -> None:
-        """Begin as the agent began then; where it did not end by itself, it ends now."""
-        if not self.bench.is_away:
-            self.bench.stop(clean=False)
+        """Begin as the agent began then."""
         self._run = run
         self.runs += 1
         for polled in self._thinned.values():
@@ -155,8 +156,7 @@ class _Player:
         self._show(device, values, at)
 
     def _show(self, device: str, values: dict[str, Value], at: float) -> None:
-        self.bench.show(device, values)
-        if self._with_trace:
+        if self.bench.show(device, values) and self._with_trace:
             self.trace.append((at, device, values))
 
     def _fill(self, to: float) -> None:

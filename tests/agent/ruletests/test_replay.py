@@ -203,6 +203,23 @@ async def test_a_new_run_is_a_restart_and_the_time_between_is_not_listened_to(
     )
 
 
+async def test_a_run_that_was_killed_ended_with_the_last_that_it_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = VirtualClock()
+    for minute in (0, 60):
+        async with opened(Path("events.db"), clock=clock) as log:
+            then = History(log, clock)
+            then.start(minute)
+            then.see((minute + 1, 20))
+            then.at(minute + 1, EventType.READING, "machine", cpu_load=5)
+    rules = "  silent: {absence: {of: air.temperature, longer_than: 2m}}\n  busy: {count: {of: machine.cpu_load > 0, each: reading, at_least: 9, within: 2h}}\n"
+
+    status, lines = replay(capsys, rules)
+
+    assert (status, lines[0]) == (0, "events.db: 00:00:00 to 01:01:00, 6 events, 2 runs,")
+
+
 async def test_what_people_did_then_is_done_again(capsys: pytest.CaptureFixture[str]) -> None:
     clock = VirtualClock()
     async with opened(Path("events.db"), clock=clock) as log:
