@@ -80,7 +80,8 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             return f"{clock}  {paint('yellow', f' {event.source} ')}  {_of_alarm(event)}  {paint('dim', str(facts.get('state', '')))}"
         case EventType.COMMAND | EventType.COMMAND_DONE:
             verb = "set" if event.type == EventType.COMMAND else "is now"
-            said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}"
+            why = f" ({facts['reason']})" if "reason" in facts else ""
+            said = f"{facts['channel']} {verb} {_number(facts['value'])}, asked by {facts['cause']}{why}"
             return f"{clock}  {paint('blue', source)}  {said}"
         case (
             EventType.DEVICE_DOWN
@@ -88,6 +89,7 @@ def render(event: Event, units: Mapping[str, str], paint: Style) -> str:
             | EventType.BAD_READING
             | EventType.LOG_DROPPED
             | EventType.LOG_RECOVERED
+            | EventType.RULE_THROTTLED
         ):
             said = "  ".join(f"{name}: {value}" for name, value in facts.items())
             return f"{clock}  {paint('yellow', source)}  {paint('yellow', event.type)}  {said}"
@@ -271,7 +273,18 @@ def _part(part: Mapping[str, Any]) -> str:
         f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
     )
     bad = f"  ({part['bad']} bad readings)" if part.get("bad") else ""
-    return latest + bad
+    return latest + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
+
+
+def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Return who has a say in an output, where somebody does."""
+    for name, said in output.items():
+        if "interlocked" in said:
+            yield f"{name} is interlocked: {said['interlocked']}"
+        elif "rule" in said:
+            yield f"{name} is held by {said['rule']}"
+        elif "cause" in said:
+            yield f"{name} was set by {said['cause']}"
 
 
 def _lasted(seconds: float) -> str:

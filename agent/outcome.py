@@ -120,11 +120,13 @@ class Action(contracts.Settings, frozen=True):
     blink: Duration | Blink | None = None
 
     def __post_init__(self) -> None:
-        said = [
-            name for name in ("value", "pulse", "toggle", "blink") if getattr(self, name) not in {None, False}
-        ]
-        if self.value is False:
-            said.insert(0, "value")
+        written = {
+            "value": self.value is not None,
+            "pulse": self.pulse is not None,
+            "toggle": self.toggle,
+            "blink": self.blink is not None,
+        }
+        said = [name for name, is_written in written.items() if is_written]
         if len(said) != 1:
             raise ValueError(
                 f"expected one of value, pulse, toggle, blink, not {' and '.join(said) or 'none'}"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import alarm, drain, flood, footprint, outage, soak, startup, steady, wear, windows
+from benchmarks import alarm, drain, flood, footprint, outage, reaction, soak, startup, steady, wear, windows
 from benchmarks._results import Row, document, machine, table
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ MEASURES: Final[dict[str, Callable[..., list[Row]]]] = {
     "steady": steady.measure,
     "drain": drain.measure,
     "alarm": alarm.measure,
+    "reaction": reaction.measure,
     "wear": wear.measure,
     "footprint": footprint.measure,
     "startup": startup.measure,

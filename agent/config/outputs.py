@@ -77,10 +77,9 @@ class OutputWiring:
             return
         if action.value is not None:
             self._check_value(driver, target, action.value, join(where, "value"))
-        for name in ("pulse", "toggle", "blink"):
-            if getattr(action, name) not in {None, False} and not _is_switch(driver, target):
-                self._fault(join(where, name), None, f"{target} is no switch, expected a value")
-                return
+        if action.value is None and not _is_switch(driver, target):
+            self._fault(where, None, f"{target} is no switch, expected a value")
+            return
         settings, turns = self._settings.get(target.partition(".")[0], Settings()), action.turns
         short = [
             ("for", action.for_, "min_on", settings.min_on),

@@ -211,7 +211,7 @@ class Board:
         self._put_off.pop(reacting.rule, None)
         is_due = reacting.is_due
         if is_due is not reacting.is_applied:
-            if not reacting.may_act(now):
+            if is_due and not reacting.may_act(now):
                 self._put_off[reacting.rule] = reacting
                 if reacting.must_tell(now):
                     self._tell_put_off(reacting.rule)
@@ -233,7 +233,9 @@ class Board:
             self._settle(part.device, part.name, now)
 
     def _tell_put_off(self, rule: str) -> None:
-        reason = f"more than {MOST} actions within {WITHIN:g} s: the last state is put out late"
+        reason = (
+            f"it has acted {MOST} times within {WITHIN:g} s, and must wait: its last state is put out late"
+        )
         logger.warning("rule %s: %s", rule, reason)
         self._log.append(EventType.RULE_THROTTLED, rule, {"reason": reason})
 
@@ -309,9 +311,9 @@ class Board:
     def failed(self, put: Put, reason: str) -> None:
         """Take in that something could not be put out, and why."""
         now = self._clock.monotonic()
-        self._outputs[put.device].channels[put.channel].fail(put.value, now)
+        self._outputs[put.device].channels[put.channel].fail(put.value, now, is_up=self._up[put.device])
         self.overtaken(put, reason)
-        if put.device in self._watching:  # what it puts out is not known: fail safe
+        if self._up[put.device] and put.device in self._watching:  # what it puts out is not known: fail safe
             self._note(self._watching[put.device], put.device, {put.channel: None}, now)
         self._aim()
 
@@ -339,7 +341,7 @@ class Board:
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
             for watch in self._watching.get(device, ()):
-                if watch[0].would_hold(device, {name: change.value}, now):
+                if watch[0].would_hold(device, {name: change.value}):
                     watch[0].note(device, {name: change.value}, now)
                     self._judge(watch, now)
             self._put(Put(device, name, *change[:3], change.is_turn, change.command, change.blinks))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from agent.outcome import Action, Reaction
     from agent.outputs.channel import Channel
 
-MOST: Final = 60
-"""How often a rule may act, or end what it does, within `WITHIN`."""
+MOST: Final = 30
+"""How often a rule may act within `WITHIN`; what it does it may always end, so that nothing is held too long."""
 
 WITHIN: Final = 60.0
 """Seconds."""

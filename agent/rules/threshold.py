@@ -10,7 +10,7 @@ Sample::
         threshold: {of: air.temperature, above: 35, clear: 33, for: 30s}
         severity: critical
         message: "{of} is {value}, {limit}"
-        then: {set: {fan: on}, otherwise: off}
+        then: {set: {fan: on}}
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from agent.errors import Disconnected
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Reading, Severity, Value
 from agent.intake import BusThreads, Intake
-from agent.outcome import Reaction, RuleOutcome
+from agent.outcome import Action, Reaction, RuleOutcome
 from agent.outputs.settings import Settings as OutputSettings
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
@@ -298,6 +298,43 @@ async def test_over_a_reboot_a_delay_goes_on_by_the_wall_clock(tmp_path: Path) -
         assert not await it.events(EventType.ALARM_RAISED)
         it.rules.on_time(9.1)
         assert await it.events(EventType.ALARM_RAISED)
+
+
+@pytest.mark.parametrize(("slept", "written"), [(10.0, [1, 0]), (40.0, [])])
+async def test_a_time_for_which_an_output_is_set_goes_on_where_it_was_after_a_restart(
+    tmp_path: Path, slept: float, written: list[Value]
+) -> None:
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": Action(value=True, for_=Duration(30))}))
+    instant = threshold.Settings(of="air.temperature", above=35.0)
+    async with bench(tmp_path, instant, outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        await it.events()
+        it.clock.now = 5.0
+        assert (it.fan.written, it.board.deadline) == ([1], 30.0)
+    async with bench(tmp_path, instant, outcome=outcome, start=5.0 + slept) as it:
+        it.board.on_time(it.clock.now)
+        await it.events()
+        assert it.board.deadline == (30.0 if written else None)
+        it.clock.now = 100.0
+        it.board.on_time(it.clock.now)
+        await it.events()
+        assert it.fan.written == written
+        assert [rule for rule, _ in it.rules.alarms] == ["too-hot"]
+
+
+async def test_an_alarm_that_becomes_worse_takes_the_output_from_another(tmp_path: Path) -> None:
+    steps = threshold.Settings(of="air.temperature", above={Severity.WARNING: 35.0, Severity.CRITICAL: 45.0})
+    outcome = RuleOutcome(then=Reaction(set={"fan.state": True}))
+    async with bench(tmp_path, steps, outcome=outcome) as it:
+        quiet = threshold.Settings(of="air.humidity", above=80.0)
+        silence = RuleOutcome(severity=Severity.MAJOR, then=Reaction(set={"fan.state": False}))
+        it.rules.add("too-damp", threshold.Rule(quiet), silence)
+        for at, temperature in ((0, 36.0), (2, 50.0), (3, 40.0)):
+            it.see(at, temperature=temperature)
+            await it.events()
+            it.see(at + 1, humidity=90.0)
+            await it.events()
+        assert it.fan.written == [1, 0, 1, 0]
 
 
 async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_path: Path) -> None:

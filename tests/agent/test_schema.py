@@ -128,6 +128,12 @@ def test_a_kind_is_described_by_its_docstrings_and_types() -> None:
     assert own["simulate"]["type"] == "boolean"
 
 
+def test_only_outputs_have_what_is_said_of_outputs() -> None:
+    cases = schema.schema()["properties"]["devices"]["additionalProperties"]["allOf"]
+    with_output = [case["if"] for case in cases if "output" in case["then"]["properties"]]
+    assert [case["properties"]["driver"]["const"] for case in with_output] == ["gpio_output"]
+
+
 @pytest.mark.usefixtures("fake_driver")
 def test_kinds_that_lack_a_library_are_left_out() -> None:
     drivers = schema.schema()["properties"]["devices"]["additionalProperties"]["properties"]["driver"]

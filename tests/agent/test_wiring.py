@@ -193,6 +193,52 @@ def test_units_do_not_clash(text: str) -> None:
     assert clash(Expression.parse(text), UNITS) is None
 
 
+# --- outputs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["{pulse: 2s}", "{toggle: true}", "{blink: 2s}"])
+def test_what_is_no_switch_is_neither_pulsed_nor_turned(
+    site: Path, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(_driver: object, _channel: str, value: Any) -> Any:
+        if value not in {"open", "shut"}:
+            raise ValueError(f"{value!r} is neither open nor shut")
+        return value
+
+    monkeypatch.setattr("drivers.gpio_output.Driver.checked", checked)
+    file = site / "site.yaml"
+    file.write_text(f"""\
+devices:
+  door: {{driver: gpio_input, pin: 17}}
+  flap: {{driver: gpio_output, pin: 22}}
+rules:
+  fine: {{threshold: {{of: door, above: 0.5}}, then: {{set: {{flap: open}}, otherwise: shut}}}}
+  none: {{threshold: {{of: door, above: 0.5}}, then: {{set: {{flap: {action}}}}}}}
+""")
+    with pytest.raises(ConfigError) as caught:
+        load(file.relative_to(site), {})
+    assert [str(fault) for fault in caught.value.faults] == [
+        "site.yaml:6:64: rules.none.then.set.flap: flap.state is no switch, expected a value"
+    ]
+
+
+def test_the_conditions_of_outputs_name_their_channels_in_full(site: Path) -> None:
+    file = site / "site.yaml"
+    file.write_text("""\
+devices:
+  door: {driver: gpio_input, pin: 17}
+  fan: {driver: gpio_output, pin: 22, output: {unless: door == on, commands: {max: 1}}}
+rules:
+  hot: {absence: {of: door, longer_than: 1m}, then: {set: {fan: {pulse: 2s}}, unless: not door}}
+""")
+    config = load(file.relative_to(site), {})
+    assert config.devices["fan"].output.unless == "door.state == on"
+    assert config.devices["door"].output.allowed is None
+    then = config.rules["hot"].outcome.then
+    assert then is not None
+    assert (then.unless, list(then.set)) == ("not door.state", ["fan.state"])
+
+
 # --- rules that follow rules --------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,8 @@ class Table:
 
     Attributes:
         puts: What was put out, such as `5 fan.state 1 hot`.
+        given: The same as it was given.
+        times: When.
         broken: The reason for which outputs refuse everything; "" while they work.
     """
 
@@ -94,11 +96,13 @@ class Table:
         self.board = Board(cast("EventLog", self.log), self.clock, self._put)
         self.puts: list[str] = []
         self.given: list[Put] = []
+        self.times: list[float] = []
         self.broken = ""
         self._is_slow = slow
 
     def _put(self, put: Put) -> None:
         self.given.append(put)
+        self.times.append(self.clock.now)
         reason = f" ({put.reason})" if put.reason and not put.is_turn else ""
         self.puts.append(f"{self.clock.now:g} {put.device}.{put.channel} {put.value} {put.cause}{reason}")
         if self.broken:

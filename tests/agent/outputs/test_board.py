@@ -8,7 +8,7 @@ import pytest
 from support.boards import Table, written
 
 from agent.events import EventType, Severity
-from agent.outcome import Reaction
+from agent.outcome import Action, Reaction
 from agent.outputs.settings import Settings
 
 if TYPE_CHECKING:
@@ -273,6 +273,25 @@ def test_two_outputs_that_exclude_each_other_are_never_on_together(table: Table)
     assert table.puts[2:] == ["2 down.state 1 go-down"]
 
 
+def test_an_output_that_is_down_frees_nobody_by_being_told_to_switch_off() -> None:
+    table = Table(slow=True)
+    table.output("up")
+    table.output("down", '{unless: "up.state == on"}')
+    table.rule("go-up", "{set: {up.state: true}}")
+    table.rule("go-down", "{set: {down.state: true}}")
+    table.board.on_reading("up", {"state": 0}, 0)
+    table.raise_(1, "go-up")
+    table.board.done(table.given[-1])
+    table.raise_(2, "go-down")
+    table.board.on_down("up")
+    table.clear(3, "go-up")
+    table.board.failed(table.given[-1], "gone")
+    assert [put.device for put in table.given] == ["up", "up"]
+    assert table.board.status("down") == {
+        "state": {"value": 0, "interlocked": "up is down", "rule": "go-down"}
+    }  # fmt: skip
+
+
 # --- minimum times -------------------------------------------------------------------------------------------------------
 
 
@@ -327,10 +346,11 @@ def test_a_command_that_fails_is_not_carried_out_hours_later(table: Table) -> No
     assert told == ["the relay board is gone"]
     table.broken = ""
     table.until(7200)
+    assert table.puts == ["1 fan.state 1 anna", "2 fan.state 0 agent"], "nobody knows whether it is on"
     table.board.on_down("fan")
     assert table.ask(7200, 1) == "'fan' is down"
     table.board.on_up("fan")
-    assert table.puts == ["1 fan.state 1 anna"]
+    assert len(table.puts) == 2
 
 
 @pytest.mark.parametrize(("device", "value", "said"), [("horn", 1, "'horn' is no output")])
@@ -398,12 +418,29 @@ def test_what_blinks_does_not_go_on_where_it_fails(table: Table) -> None:
     table.raise_(0, "hot")
     table.until(2.5)
     table.broken = "the relay board is gone"
+    table.board.on_down("fan")
     table.until(60)
     assert [put.split()[0] for put in table.puts] == ["0", "1", "2", "3"]
     table.broken = ""
     table.board.on_up("fan")
     table.until(62)
     assert [put.split()[0] for put in table.puts[4:]] == ["60", "61", "62"]
+
+
+def test_what_could_not_be_put_out_is_tried_again_and_again_but_ever_more_seldom(table: Table) -> None:
+    table.output("pump", '{unless: "tank.level < 10"}')
+    table.rule("dry", "{set: {pump.state: true}}")
+    table.see(0, level=20)
+    table.raise_(1, "dry")
+    table.broken = "no answer"
+    table.see(2, level=5)
+    table.until(200)
+    tries = [put.split()[0] for put in table.puts if "interlock" in put]
+    assert tries == ["2", "3", "5", "9", "17", "33", "65", "125", "185"]
+    table.broken = ""
+    table.until(1000)
+    assert table.puts[-1] == "245 pump.state 0 interlock (tank.level < 10)"
+    assert table.board.deadline is None
 
 
 THEN = """{set: {fan.state: true, bell.state: {pulse: 10s}, lamp.state: {value: true, for: 10s}, horn.state: {toggle: true},
@@ -449,14 +486,14 @@ def test_a_rule_that_acts_without_end_is_bounded_and_its_last_state_is_put_out_l
     for index in range(1000):
         (table.clear if index % 2 else table.raise_)(index / 100, "mad")
     table.raise_(10, "mad")
-    assert len(table.puts) == 60
+    assert len(table.puts) == 60, "30 times on, and off again"
     table.until(59.9)
     assert len(table.puts) == 60
     table.until(120)
     assert table.puts[60:] == ["60 fan.state 1 mad"]
     told = [event for event in table.log.events if event.type == EventType.RULE_THROTTLED]
     assert [(event.source, event.values["reason"]) for event in told] == [
-        ("mad", "more than 60 actions within 60 s: the last state is put out late")
+        ("mad", "it has acted 30 times within 60 s, and must wait: its last state is put out late")
     ]
 
 
@@ -490,6 +527,27 @@ def test_an_interlock_and_blinking_are_not_bounded(table: Table) -> None:
 def test_impossible_settings_are_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         written(Settings, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "not none"),
+        ("{toggle: false}", "not none"),
+        ("{value: 0, toggle: true}", "not value and toggle"),
+        ("{pulse: 0s}", "pulse expects a time longer than 0"),
+        ("{pulse: 1s, for: 1s}", "for expects value or blink"),
+        ("{blink: {on: 1ms, off: 1s}}", "expect 50ms or longer"),
+    ],
+)
+def test_impossible_actions_are_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        written(Action, text)
+
+
+@pytest.mark.parametrize("value", ["0", "0.0", "off", "text", "2.5"])
+def test_any_value_may_be_put_out_for_a_time(value: str) -> None:
+    assert written(Action, f"{{value: {value}, for: 1s}}").value is not None
 
 
 @pytest.mark.parametrize("text", ["{commands: true}", "{commands: {}}", "{commands: {max: 5}, dead_man: 1s}"])
