@@ -56,19 +56,19 @@ def _expected(page: Page, entry: Entry, node: yaml.Node, at: Timed, path: str) -
                 mark, path, f"found {len(inner)} keys, expected one, such as raised: {{severity: critical}}"
             )
             return None
-        word, mark = key_value(inner[0].key), inner[0].mark
+        word, mark, shown = key_value(inner[0].key), inner[0].mark, inner[0].key
         value = inner[0].value
         facts = value if isinstance(value, yaml.ScalarNode) else page.entries(value, path)
     else:
         text = page.text(node, path, f"{wording.one_of(WORDS)}, or the value of an output")
         if text is None:
             return None
-        word = value_of(text)
+        word, shown = value_of(text), text.text
     subject = subject_of(page, entry.key, entry.mark, path, is_alarm=word in WORDS)
     if subject is None:
         return None
     if not subject.is_output and word not in WORDS:
-        page.fault(mark, path, wording.unknown("change of an alarm", str(word), WORDS))
+        page.fault(mark, path, wording.unknown("change of an alarm", shown, WORDS))
         return None
     return Expected(at.begin, at.end, subject, word, _facts(page, facts, path, subject), place_of(mark))
 
@@ -115,18 +115,20 @@ def read_checks(page: Page, entries: list[Entry], path: str) -> list[Check]:
         for entry in page.entries(at.node, at.path):
             here = join(at.path, entry.key)
             wanted: list[Value] = []
+            shown: list[str] = []
             for node in page.items(entry.value):
                 text = page.text(node, here, "a state, or the value of an output")
                 if text is not None:
                     wanted.append(value_of(text))
+                    shown.append(text.text)
             is_state = any(each in STATES for each in wanted)
             subject = subject_of(page, entry.key, entry.mark, here, is_alarm=is_state)
             if subject is None:
                 continue
             if not subject.is_output:
-                for each in wanted:
+                for each in shown:
                     if each not in STATES:
-                        page.fault(entry.value.start_mark, here, wording.unknown("state", str(each), STATES))
+                        page.fault(entry.value.start_mark, here, wording.unknown("state", each, STATES))
             found.append(Check(at.begin, subject, tuple(wanted), place_of(entry.mark)))
     return found
 
