@@ -59,6 +59,16 @@ class Page:
         """Return the entries of a map, none where it is none (a fault) or nothing is written."""
         return self.decoder.entries(node, path) or []
 
+    def told(self, node: yaml.Node, path: str, example: str) -> list[Entry]:
+        """Return the entries of a map that somebody may take for a text; then the fault has an example."""
+        if isinstance(node, yaml.ScalarNode):
+            text = self.decoder.text(node, path, example)
+            if text is not None:
+                found = "nothing" if text.nothing else text.shown
+                self.fault(node.start_mark, path, f"found {found}, expected a map such as {example}")
+            return []
+        return self.entries(node, path)
+
     def text(self, node: yaml.Node, path: str, expected: str) -> Text | None:
         """Return a scalar, None where it is none; that is a fault."""
         return self.decoder.text(node, path, expected)
