@@ -18,19 +18,22 @@ from agent.config.decoding import Decoder, Entry, join
 from agent.config.variables import Variables
 from agent.errors import ConfigError
 from agent.ruletests.given import Given, read_deeds
-from agent.ruletests.model import Case, Check, Expected
+from agent.ruletests.model import Case, Check, Course, Expected
 from agent.ruletests.moments import Moments, local_time, said
 from agent.ruletests.pages import Page, place_of
 from agent.ruletests.wanted import read_checks, read_expected, read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
     from agent.ruletests.names import Names
 
 TOP_KEYS: Final = ("tests", "given")
+MOST_READINGS: Final = 10_000_000
+"""Readings of one test: some minutes of work."""
+
 CASE_KEYS: Final = ("start", "given", "do", "until", "expect", "state", "only")
 
 
@@ -120,6 +123,10 @@ def _case(decoder: Decoder, names: Names, entry: Entry, shared: list[Entry]) -> 
         if until < last:
             what = f"the test ends at {said(until)}, but speaks of {said(last)}"
             page.fault(at.value.start_mark, join(path, "until"), what)
+    count = _readings(given.courses, names, until)
+    if count > MOST_READINGS:
+        what = f"until {said(until)} that is {count} readings, expected {MOST_READINGS} at most: a shorter test, or a longer every:"
+        page.fault(entry.mark, path, what)
     if only is not None:
         named: list[Expected | Check] = [*expected, *checks]
         for wanted in named:
@@ -131,6 +138,17 @@ def _case(decoder: Decoder, names: Names, entry: Entry, shared: list[Entry]) -> 
         entry.key, place_of(entry.mark), page.moments.epoch, tuple(given.courses), tuple(given.turns), tuple(deeds),
         tuple(expected), tuple(checks), until, only,
     )  # fmt: skip
+
+
+def _readings(courses: Sequence[Course], names: Names, until: float) -> int:
+    """Return about how many readings the devices of a test come to."""
+    intervals: dict[str, float] = {}
+    for course in courses:
+        device = course.channel.partition(".")[0]
+        every = names.every.get(device, course.every)
+        if every is not None:
+            intervals[device] = min(every, intervals.get(device, every))
+    return round(sum(until / every for every in intervals.values()))
 
 
 def _moments(decoder: Decoder, entry: Entry | None, zone: tzinfo | None, path: str) -> Moments:

@@ -132,6 +132,8 @@ class Given:
         for at, value in points:
             if is_ramp and not isinstance(value, int | float):
                 what = f"found {value!r} on a ramp at {said(at)}, expected numbers"
+            elif channel in self._page.names.switches and value not in {0, 1, None, SILENT}:
+                what = f"found {value!r} at {said(at)}, expected on or off"
             elif unit and isinstance(value, str):
                 what = f"found {value!r} at {said(at)}, expected a number: {channel} is in {unit}"
             else:
@@ -189,7 +191,7 @@ def read_deeds(page: Page, entries: list[Entry], path: str) -> list[Deed]:
     deeds: list[Deed] = []
     for at in page.times(entries, path):
         for node in page.items(at.node):
-            for entry in page.entries(node, at.path):
+            for entry in page.told(node, at.path, "{ack: too-hot}"):
                 if entry.key in VERBS:
                     deeds += _deed(page, entry, at)
                 else:

@@ -18,6 +18,9 @@ class Silent:
 
 SILENT: Final = Silent()
 
+BLINKING: Final = "blinking"
+"""What an output that blinks is said to be."""
+
 FAILED: Final = "failed"
 """What happens to an output that is not set: a command or a rule is kept from it."""
 

@@ -42,6 +42,7 @@ class Names:
         self.stateful: set[str] = set()
         self.switches: set[str] = set()
         self._channels: dict[str, Mapping[str, str] | None] = {}
+        self._drivers: dict[str, contracts.Output[Any]] = {}
         for name, device in config.devices.items():
             self._add(name, registry.module("drivers", device.driver).Driver(device.settings))
         self.watched = _watched(config)
@@ -53,6 +54,7 @@ class Names:
         self.units |= {f"{name}.{channel}": unit for channel, unit in known.items()}
         if isinstance(driver, contracts.Output):
             self.outputs |= {f"{name}.{channel}": value for channel, value in driver.safe().items()}
+            self._drivers[name] = driver
         tells_state = isinstance(driver, contracts.Driver) and driver.tells_state
         if tells_state or isinstance(getattr(driver.settings, "safe", None), bool):
             self.switches |= {f"{name}.{channel}" for channel in channels or ()}
@@ -97,6 +99,15 @@ class Names:
                 f"{name!r} is no output, expected {wording.one_of(map(self.short, self.outputs))}"
             )
         return full
+
+    def checked(self, channel: str, value: Value) -> Value:
+        """Return a value as an output's readings have it, such as 1 for `on`.
+
+        Raises:
+            ValueError: It cannot have that value.
+        """
+        device, _, name = channel.partition(".")
+        return self._drivers[device].checked(name, value)
 
     def short(self, channel: str) -> str:
         """Return the name by which a person calls a channel: that of its device where it is the only one."""

@@ -59,6 +59,16 @@ class Page:
         """Return the entries of a map, none where it is none (a fault) or nothing is written."""
         return self.decoder.entries(node, path) or []
 
+    def told(self, node: yaml.Node, path: str, example: str) -> list[Entry]:
+        """Return the entries of a map that somebody may take for a text; then the fault has an example."""
+        if isinstance(node, yaml.ScalarNode):
+            text = self.decoder.text(node, path, example)
+            if text is not None:
+                found = "nothing" if text.nothing else text.shown
+                self.fault(node.start_mark, path, f"found {found}, expected a map such as {example}")
+            return []
+        return self.entries(node, path)
+
     def text(self, node: yaml.Node, path: str, expected: str) -> Text | None:
         """Return a scalar, None where it is none; that is a fault."""
         return self.decoder.text(node, path, expected)
@@ -75,16 +85,13 @@ class Page:
             self.fault(mark, path, str(error))
             return None
 
-    def times(
-        self, entries: list[Entry], path: str, *, spans: bool = False, rising: bool = False
-    ) -> Iterator[Timed]:
+    def times(self, entries: list[Entry], path: str, *, spans: bool = False) -> Iterator[Timed]:
         """Yield what is written at each time, by rising time; each may be written once.
 
         Args:
             entries: Those of a map whose keys are times.
             path: That of the map.
             spans: Whether a key may be a span of time, such as `15m..20m`.
-            rising: Whether the times must be written in order, as people read them.
         """
         found: list[Timed] = []
         seen: dict[tuple[float, float], int] = {}
@@ -95,14 +102,11 @@ class Page:
             span = self.asked(self.moments.span, entry.key, entry.mark, path)
             if span is None:
                 continue
-            line = seen.setdefault(span, entry.mark.line + 1)
-            if any(span == (each.begin, each.end) for each in found):
-                what = f"{entry.key!r} is {said(span[0])}, which is on line {line} already"
-                self.fault(entry.mark, path, what)
-            elif rising and found and span < (found[-1].begin, found[-1].end):
-                what = f"{entry.key!r} comes before {said(found[-1].begin)}, expected rising times"
+            if span in seen:
+                what = f"{entry.key!r} is {said(span[0])}, which is on line {seen[span]} already"
                 self.fault(entry.mark, path, what)
             else:
+                seen[span] = entry.mark.line + 1
                 found.append(Timed(*span, entry.value, entry.mark, join(path, entry.key)))
         yield from sorted(found, key=lambda each: (each.begin, each.end))
 

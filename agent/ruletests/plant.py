@@ -7,16 +7,15 @@ comes back. That is no change that a test has to expect; only what is different 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from agent.ruletests.model import BLINKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.events import Value
     from agent.outputs.puts import Put
-
-BLINKING: Final = "blinking"
-"""What an output that blinks is said to be."""
 
 
 class Plant:

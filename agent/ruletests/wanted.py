@@ -10,7 +10,7 @@ from agent.alarms import State
 from agent.config import wording
 from agent.config.decoding import Entry, join
 from agent.events import ALARMS, Severity
-from agent.ruletests.model import Check, Expected, Subject, Written
+from agent.ruletests.model import BLINKING, FAILED, Check, Expected, Subject, Written
 from agent.ruletests.pages import key_value, place_of, value_of, written
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def read_expected(page: Page, entries: list[Entry], path: str) -> list[Expected]
     found: list[Expected] = []
     for at in page.times(entries, path, spans=True):
         for node in page.items(at.node):
-            for entry in page.entries(node, at.path):
+            for entry in page.told(node, at.path, "{too-hot: raised}"):
                 here = join(at.path, entry.key)
                 made = (_expected(page, entry, item, at, here) for item in page.items(entry.value))
                 found.extend(each for each in made if each is not None)
@@ -56,21 +56,36 @@ def _expected(page: Page, entry: Entry, node: yaml.Node, at: Timed, path: str) -
                 mark, path, f"found {len(inner)} keys, expected one, such as raised: {{severity: critical}}"
             )
             return None
-        word, mark = key_value(inner[0].key), inner[0].mark
+        word, mark, shown = key_value(inner[0].key), inner[0].mark, inner[0].key
         value = inner[0].value
         facts = value if isinstance(value, yaml.ScalarNode) else page.entries(value, path)
     else:
         text = page.text(node, path, f"{wording.one_of(WORDS)}, or the value of an output")
         if text is None:
             return None
-        word = value_of(text)
+        word, shown = value_of(text), text.text
     subject = subject_of(page, entry.key, entry.mark, path, is_alarm=word in WORDS)
     if subject is None:
         return None
     if not subject.is_output and word not in WORDS:
-        page.fault(mark, path, wording.unknown("change of an alarm", str(word), WORDS))
+        page.fault(mark, path, wording.unknown("change of an alarm", shown, WORDS))
         return None
+    if subject.is_output and word not in {FAILED, BLINKING}:
+        word = _checked(page, subject.name, word, mark, path)
     return Expected(at.begin, at.end, subject, word, _facts(page, facts, path, subject), place_of(mark))
+
+
+def _checked(page: Page, channel: str, value: Value, mark: Mark, path: str) -> Value:
+    """Return a value as an output has it; one that it cannot have is a fault."""
+    try:
+        return page.names.checked(channel, value)
+    except ValueError as error:
+        page.fault(
+            mark,
+            path,
+            f"{error}, expected a value that it can have, {BLINKING} or {FAILED}",
+        )
+        return value
 
 
 def _facts(page: Page, facts: list[Entry] | yaml.Node, path: str, subject: Subject) -> dict[str, Written]:
@@ -112,21 +127,29 @@ def read_checks(page: Page, entries: list[Entry], path: str) -> list[Check]:
     """Return how things must be, from the entries of `state:`."""
     found: list[Check] = []
     for at in page.times(entries, path):
-        for entry in page.entries(at.node, at.path):
+        for entry in page.told(at.node, at.path, "{too-hot: active}"):
             here = join(at.path, entry.key)
             wanted: list[Value] = []
+            shown: list[str] = []
             for node in page.items(entry.value):
                 text = page.text(node, here, "a state, or the value of an output")
                 if text is not None:
                     wanted.append(value_of(text))
+                    shown.append(text.text)
             is_state = any(each in STATES for each in wanted)
             subject = subject_of(page, entry.key, entry.mark, here, is_alarm=is_state)
             if subject is None:
                 continue
             if not subject.is_output:
-                for each in wanted:
+                for each in shown:
                     if each not in STATES:
-                        page.fault(entry.value.start_mark, here, wording.unknown("state", str(each), STATES))
+                        page.fault(entry.value.start_mark, here, wording.unknown("state", each, STATES))
+            else:
+                mark = entry.value.start_mark
+                wanted = [
+                    each if each == BLINKING else _checked(page, subject.name, each, mark, here)
+                    for each in wanted
+                ]
             found.append(Check(at.begin, subject, tuple(wanted), place_of(entry.mark)))
     return found
 

@@ -18,12 +18,14 @@ from agent.eventlog import EventLog
 from agent.events import Event, EventType, Reading, Severity, Value
 from agent.intake import BusThreads, Intake
 from agent.outcome import Action, Reaction, RuleOutcome
+from agent.outputs.board import Board
 from agent.outputs.settings import Settings as OutputSettings
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
 from agent.rulebook import Rulebook
 from agent.rules import threshold
+from agent.ruletests.record import Record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -485,3 +487,24 @@ async def test_rules_are_told_how_far_local_time_is_ahead_when_it_is_known_and_c
     rules.on_time(clock.now + 120)
     assert rule.told[-1] is None
     await log.close()
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_a_lazy_rulebook_saves_only_when_it_is_told_to(is_lazy: bool) -> None:
+    clock = VirtualClock()
+    record = Record(clock, lambda _: None)
+    rules = Rulebook(record, clock, Board(record, clock, lambda _: None))
+    rules.is_lazy = is_lazy
+    rules.add("hot", threshold.Rule(HOT), RuleOutcome())
+    rules.restore()
+
+    outcome = rules.on_reading("air", {"temperature": 40.0}, 0.0)
+    assert outcome is not None
+    clock.now = rules.deadline
+    assert clock.now == 10.0
+    rules.on_time(10.0)
+    assert (record.state("rule:hot") is None) is is_lazy
+    rules.save()
+    state = record.state("rule:hot")
+    assert state is not None
+    assert state["alarm"] == "active-unacknowledged"
