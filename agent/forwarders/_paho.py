@@ -216,6 +216,11 @@ class Connection:
         self._client.on_subscribe = lambda _, __, ___, reasons, ____: on_answer(reasons[0])
         self._client.subscribe(topic, qos=0 if options is not None else 1, options=options)
 
+    def unsubscribe(self, topic: str) -> None:
+        """Ask for the messages of a topic no longer."""
+        if self.is_up:
+            self._client.unsubscribe(topic)
+
     def _bound(self) -> None:
         """Have a packet given up that is too large, before it is read."""
         client, receive = self._client, self._client._sock_recv  # noqa: SLF001 -- there is no other way to bound it
