@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import msgspec
 from msgspec import structs
 
-from agent import courier, registry, reporter, supervisor
+from agent import contracts, courier, registry, reporter, supervisor
 from agent.config import schema, wording
 from agent.outcome import RuleOutcome
+from agent.outputs.settings import Settings as OutputSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +84,7 @@ def text(page: Page, width: int = 100) -> str:
     sections = (
         ("Settings", page["settings"]),
         ("Under simulate:", page.get("simulate", [])),
-        (every.get(page["role"], ""), _common(page["role"])),
+        (every.get(page["role"], ""), _common(page["role"], page["kind"])),
     )
     for title, settings in sections:
         if settings:
@@ -95,13 +96,26 @@ def text(page: Page, width: int = 100) -> str:
     return "\n".join(lines)
 
 
-def _common(role: str) -> list[Setting]:
+def _common(role: str, kind: str) -> list[Setting]:
     """Return what may be written beside every kind of a role."""
     if role == "rules":
         return _settings(RuleOutcome)
     if role == "drivers":
         report = _settings(reporter.Settings)
+        output: list[Setting] = []
+        if issubclass(registry.module(role, kind).Driver, contracts.Output):
+            about = "What rules and people may do to it, and what keeps it safe."
+            output.append(
+                {
+                    "name": "output",
+                    "takes": "a map",
+                    "default": "",
+                    "about": about,
+                    "holds": _settings(OutputSettings),
+                }
+            )
         return [
+            *output,
             {"name": "report", "takes": "a map", "default": "", "about": "Which readings are kept; all by default.", "holds": report},
             {"name": "simulate", "takes": "a map, or false", "default": "",
              "about": "What shapes the simulated device; false keeps it real under --simulate.", "holds": []},

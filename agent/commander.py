@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import Disconnected
@@ -26,11 +27,12 @@ _OVERTAKEN = "overtaken by what is wanted now"
 
 
 class _Hand:
-    """One device that can be set, and what waits to be put out there: the latest for each channel."""
+    """One device that can be set, and what waits to be put out there; behind a slow write the latest for each channel."""
 
     def __init__(self, output: Output[Any]) -> None:
         self.output = output
-        self.waiting: dict[str, Put] = {}
+        self.waiting: deque[Put] = deque()
+        self.is_writing = False
         self.task: asyncio.Task[None] | None = None
 
 
@@ -84,27 +86,31 @@ class Commander:
         if put.command is not None and self.on_command is not None:
             self.on_command(put)
         hand = self._hands[put.device]
-        overtaken = hand.waiting.pop(put.channel, None)
-        hand.waiting[put.channel] = put
-        if overtaken is not None:
-            if not overtaken.is_turn:
-                self._tell_failed(overtaken, _OVERTAKEN)
-            self.board.overtaken(overtaken, _OVERTAKEN)
+        overtaken = [each for each in hand.waiting if hand.is_writing and each.channel == put.channel]
+        hand.waiting.append(put)
+        for each in overtaken:
+            hand.waiting.remove(each)
+            if not each.is_turn:
+                self._tell_failed(each, _OVERTAKEN)
+            self.board.overtaken(each, _OVERTAKEN)
         if hand.task is None or hand.task.done():
             hand.task = asyncio.create_task(self._work(hand), name=f"commands {put.device}")
 
     async def _work(self, hand: _Hand) -> None:
         while hand.waiting and not self._is_stopped:
-            put = hand.waiting.pop(next(iter(hand.waiting)))
+            put = hand.waiting.popleft()
+            hand.is_writing = True
             try:
                 await hand.output.write(put.channel, put.value)
             except Exception as error:
+                hand.is_writing = False
                 if not isinstance(error, Disconnected | ValueError):
                     logger.exception("%s has failed on a bug in its driver; please report it", put.device)
                 logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
                 self._tell_failed(put, str(error))
                 self.board.failed(put, str(error))
             else:
+                hand.is_writing = False
                 if not put.is_turn:
                     self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
                 self.board.done(put)

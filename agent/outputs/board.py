@@ -311,9 +311,9 @@ class Board:
     def failed(self, put: Put, reason: str) -> None:
         """Take in that something could not be put out, and why."""
         now = self._clock.monotonic()
-        self._outputs[put.device].channels[put.channel].fail(put.value, now)
+        self._outputs[put.device].channels[put.channel].fail(put.value, now, is_up=self._up[put.device])
         self.overtaken(put, reason)
-        if put.device in self._watching:  # what it puts out is not known: fail safe
+        if self._up[put.device] and put.device in self._watching:  # what it puts out is not known: fail safe
             self._note(self._watching[put.device], put.device, {put.channel: None}, now)
         self._aim()
 
@@ -341,7 +341,7 @@ class Board:
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
             for watch in self._watching.get(device, ()):
-                if watch[0].would_hold(device, {name: change.value}, now):
+                if watch[0].would_hold(device, {name: change.value}):
                     watch[0].note(device, {name: change.value}, now)
                     self._judge(watch, now)
             self._put(Put(device, name, *change[:3], change.is_turn, change.command))

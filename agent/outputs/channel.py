@@ -21,6 +21,10 @@ INTERLOCK: Final = "interlock"
 DEAD_MAN: Final = "dead_man"
 """The cause of the safe value where commands have ceased."""
 
+SHORTEST_RETRY: Final = 1.0
+LONGEST_RETRY: Final = 60.0
+"""Seconds until what could not be put out is tried again: doubled each time."""
+
 
 class Claim:
     """What a rule wants of the channel. Times are of the monotonic clock, in seconds.
@@ -140,6 +144,8 @@ class Channel:
         self._dead_at: float | None = None
         self._carried: Command | None = None  # the command that the base is from
         self._cause = ""  # whose the base is
+        self._failures = 0  # in a row
+        self._retry_at: float | None = None
         self._blinks = False  # whether what is put out does
         self._actor = ""  # who brought about what may still be waiting
 
@@ -194,21 +200,25 @@ class Channel:
 
     def confirm(self, value: Value) -> None:
         """Note that a value was put out."""
+        self._failures, self._retry_at = 0, None
         if self.current is None:
             self.current = value
 
-    def fail(self, value: Value, now: float) -> None:
-        """Note that a value was not put out; it is tried again when something else happens, or the output comes up."""
+    def fail(self, value: Value, now: float, *, is_up: bool) -> None:
+        """Note that a value was not put out; it is tried again after a while, or when the output comes up."""
         if self.current == value:  # else the next is on its way
             self.current = None
             for each in self.claims.values():
                 each.turn_at, each.is_lit = None, True
+            if is_up:
+                self._retry_at = now + min(SHORTEST_RETRY * 2**self._failures, LONGEST_RETRY)
+                self._failures += 1
             self._aim(now)
 
     def forget(self, command: Command | None) -> None:
         """Let go of a command that could not be carried out, so that it is not carried out hours later."""
         if command is not None and self._carried is command:
-            self.base, self._carried, self._dead_at = None, None, None
+            self.base, self._carried, self._dead_at, self._cause = None, None, None, ""
 
     def restart(self, now: float) -> None:
         """Note that the output has come up with its safe value; a pulse that was under way is not repeated."""
@@ -237,6 +247,7 @@ class Channel:
 
     def decide(self, now: float) -> Change | None:
         """Return what is to be put out now, if anything; to be asked after whatever happened, and at `deadline`."""
+        self._retry_at = None
         self._end_what_is_over(now)
         change = self._change(now)
         if change is not None:
@@ -327,7 +338,7 @@ class Channel:
             holder.turn_at = now + holder.blink.on
 
     def _aim(self, now: float) -> None:
-        times = [self._dead_at, None if self.waiting is None else self.waiting.until]
+        times = [self._dead_at, self._retry_at, None if self.waiting is None else self.waiting.until]
         for claim in self.claims.values():
             times += [claim.end, claim.turn_at]
         wants = self._wanted().value

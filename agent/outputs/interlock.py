@@ -63,10 +63,10 @@ class Interlock:
         self.deadline = expiry if now < expiry < math.inf else None
         return self.reason
 
-    def would_hold(self, device: str, values: Mapping[str, Value], now: float) -> bool:
-        """Whether it would hold the output back, were these the values of a device."""
+    def would_hold(self, device: str, values: Mapping[str, Value]) -> bool:
+        """Whether it would be true, were these the values of a device; not where that cannot be told."""
         supposed = {f"{device}.{channel}": value for channel, value in values.items()}
-        return self._judged({**self._values, **supposed}, now) != ""
+        return bool(self._unless.evaluate({**self._values, **supposed}))
 
     def _judged(self, values: Mapping[str, Value], now: float) -> str:
         for name, seen in self._seen.items():

@@ -148,5 +148,17 @@ async def test_nothing_is_put_out_once_outputs_are_about_to_be_closed(tmp_path: 
         it.board.command("relays", "a", 1, "anna")
         it.commander.stop()
         it.board.command("relays", "b", 1, "anna")
-        await asyncio.sleep(0.01)
+        for _ in range(10):
+            await asyncio.sleep(0)
         assert it.relays.begun == []
+
+
+async def test_what_is_wanted_in_one_moment_is_put_out_one_after_the_other(tmp_path: Path) -> None:
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.relays.gate.set()
+        for value in (1, 0, 1):
+            it.board.command("relays", "a", value, "anna", on_result=results.append)
+        await until(lambda: len(results) == 3)
+        assert it.relays.ended == [("a", 1), ("a", 0), ("a", 1)]
+        assert results == ["", "", ""]

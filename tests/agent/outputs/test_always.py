@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from hypothesis import given
@@ -59,6 +60,9 @@ def played(rules: dict[str, str], happened: list[tuple[float, tuple[str, Any, An
                 table.ask(now, which, device="pump", until=None if more is None else now + more)
             case "see":
                 table.see(now, level=which)
+            case "broken":
+                table.until(now)
+                table.broken = which
             case "tank":
                 table.until(now)
                 table.board.on_down("tank")
@@ -75,12 +79,17 @@ def hold(table: Table) -> None:
     state = table.board.status("pump")
     assert state is not None
     if "interlocked" in state["state"]:
-        assert state["state"]["value"] == 0
+        assert state["state"]["value"] in {0, None}  # None: it has failed, and is tried again
+    if state["state"]["value"] is None:
+        assert table.board.deadline is not None
     assert table.board.deadline is None or table.board.deadline > table.clock.now, (
         "it never asks for what is past"
     )
 
 
+BREAKS = st.tuples(WAITS, st.tuples(st.just("broken"), st.sampled_from(["", "gone"]), st.none())).map(
+    lambda one: [one]
+)
 INTERLOCK = 'unless: "tank.level < 10", max_age: 40s'
 
 
@@ -115,6 +124,24 @@ def test_when_all_is_released_the_output_is_safe(happened: list[tuple[float, tup
     table.until(table.clock.now + 200)
     assert table.board.status("pump") == {"state": {"value": 0}}
     assert table.board.deadline is None
+
+
+@given(st.lists(st.one_of(steps(RULES).map(lambda some: some[:5]), BREAKS), max_size=12))
+def test_an_output_that_fails_now_and_then_is_safe_in_the_end(
+    happened: list[list[tuple[float, tuple[str, Any, Any]]]],
+) -> None:
+    table = played(RULES, list(itertools.chain(*happened)), f"{{{INTERLOCK}, min_on: 5s, min_off: 8s}}")
+    table.broken = ""
+    table.board.on_down("pump")
+    table.board.on_up("pump")
+    for name in RULES:
+        table.clear(table.clock.now, name)
+    table.ask(table.clock.now, 0, device="pump")
+    table.until(table.clock.now + 200)
+    state = table.board.status("pump")
+    assert state is not None
+    assert state["state"]["value"] == 0
+    assert len(table.puts) <= 60 * (len(RULES) + table.clock.now), "it is not tried without end"
 
 
 @given(steps({name: RULES[name] for name in ("held", "off")}))

@@ -273,6 +273,25 @@ def test_two_outputs_that_exclude_each_other_are_never_on_together(table: Table)
     assert table.puts[2:] == ["2 down.state 1 go-down"]
 
 
+def test_an_output_that_is_down_frees_nobody_by_being_told_to_switch_off() -> None:
+    table = Table(slow=True)
+    table.output("up")
+    table.output("down", '{unless: "up.state == on"}')
+    table.rule("go-up", "{set: {up.state: true}}")
+    table.rule("go-down", "{set: {down.state: true}}")
+    table.board.on_reading("up", {"state": 0}, 0)
+    table.raise_(1, "go-up")
+    table.board.done(table.given[-1])
+    table.raise_(2, "go-down")
+    table.board.on_down("up")
+    table.clear(3, "go-up")
+    table.board.failed(table.given[-1], "gone")
+    assert [put.device for put in table.given] == ["up", "up"]
+    assert table.board.status("down") == {
+        "state": {"value": 0, "interlocked": "up is down", "rule": "go-down"}
+    }  # fmt: skip
+
+
 # --- minimum times -------------------------------------------------------------------------------------------------------
 
 
@@ -327,10 +346,11 @@ def test_a_command_that_fails_is_not_carried_out_hours_later(table: Table) -> No
     assert told == ["the relay board is gone"]
     table.broken = ""
     table.until(7200)
+    assert table.puts == ["1 fan.state 1 anna", "2 fan.state 0 agent"], "nobody knows whether it is on"
     table.board.on_down("fan")
     assert table.ask(7200, 1) == "'fan' is down"
     table.board.on_up("fan")
-    assert table.puts == ["1 fan.state 1 anna"]
+    assert len(table.puts) == 2
 
 
 @pytest.mark.parametrize(("device", "value", "said"), [("horn", 1, "'horn' is no output")])
@@ -398,12 +418,29 @@ def test_what_blinks_does_not_go_on_where_it_fails(table: Table) -> None:
     table.raise_(0, "hot")
     table.until(2.5)
     table.broken = "the relay board is gone"
+    table.board.on_down("fan")
     table.until(60)
     assert [put.split()[0] for put in table.puts] == ["0", "1", "2", "3"]
     table.broken = ""
     table.board.on_up("fan")
     table.until(62)
     assert [put.split()[0] for put in table.puts[4:]] == ["60", "61", "62"]
+
+
+def test_what_could_not_be_put_out_is_tried_again_and_again_but_ever_more_seldom(table: Table) -> None:
+    table.output("pump", '{unless: "tank.level < 10"}')
+    table.rule("dry", "{set: {pump.state: true}}")
+    table.see(0, level=20)
+    table.raise_(1, "dry")
+    table.broken = "no answer"
+    table.see(2, level=5)
+    table.until(200)
+    tries = [put.split()[0] for put in table.puts if "interlock" in put]
+    assert tries == ["2", "3", "5", "9", "17", "33", "65", "125", "185"]
+    table.broken = ""
+    table.until(1000)
+    assert table.puts[-1] == "245 pump.state 0 interlock (tank.level < 10)"
+    assert table.board.deadline is None
 
 
 THEN = """{set: {fan.state: true, bell.state: {pulse: 10s}, lamp.state: {value: true, for: 10s}, horn.state: {toggle: true},
