@@ -100,6 +100,7 @@ class Connection:
         self._held: deque[_Held] = deque()
         self._sent: dict[int, tuple[Any, float]] = {}  # by message id, oldest first: the token, and when
         self._settled_at = 0.0
+        self._is_bounded = False
 
     @property
     def is_up(self) -> bool:
@@ -211,13 +212,20 @@ class Connection:
             on_message: Called with each message that comes, which must be given to `acknowledge` then.
             on_answer: Called with what the broker says to it.
         """
-        self._bound()
+        if not self._is_bounded:
+            self._bound()
         self._client.on_message = lambda _, __, message: on_message(message)
         self._client.on_subscribe = lambda _, __, ___, reasons, ____: on_answer(reasons[0])
         self._client.subscribe(topic, qos=0 if options is not None else 1, options=options)
 
+    def unsubscribe(self, topic: str) -> None:
+        """Ask for the messages of a topic no longer."""
+        if self.is_up:
+            self._client.unsubscribe(topic)
+
     def _bound(self) -> None:
         """Have a packet given up that is too large, before it is read."""
+        self._is_bounded = True
         client, receive = self._client, self._client._sock_recv  # noqa: SLF001 -- there is no other way to bound it
 
         def receive_bounded(bufsize: int) -> bytes:

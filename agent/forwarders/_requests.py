@@ -1,8 +1,8 @@
 """What a broker delivers below the command topic: taken in no faster than it can be judged, and answered where that is asked for.
 
 A message is acknowledged only when it was handed over, so a broker that keeps to the receive maximum holds a flood back
-itself. Beyond the rate messages wait, up to a number, and those above it are dropped and counted: the courier, on the
-same connection, always gets its turns.
+itself. Beyond the rate messages wait, up to a number, and those above it are dropped and counted. At QoS 0 nobody holds
+anything back, and what acknowledges our events would have to wait in line: a flood ends the subscription for a while.
 """
 
 from __future__ import annotations
@@ -53,6 +53,12 @@ WAITING: Final = 100
 
 TELL_EVERY: Final = 60.0
 """Seconds between messages about what was dropped."""
+
+FLOOD, FLOOD_WITHIN = 500, 10.0
+"""Messages dropped, and seconds, from which on it is a flood, and nothing is taken in for a while."""
+
+PAUSE: Final = 30.0
+"""Seconds without a subscription after a flood."""
 
 TOPIC: Final = 1000
 """Characters of a response topic at most."""
@@ -112,9 +118,14 @@ class Subscription:
         self._counted_at = 0.0
         self._dropped = 0
         self._told_at: float | None = None
+        self._flood = (0.0, 0)  # since when drops are counted, and how many there were
+        self._pause: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        """Subscribe; the connection is up."""
+        """Subscribe; the connection is up, or was."""
+        self._pause = None
+        if not self._connection.is_up:
+            return
         # What is retained says nothing about when it was asked for: the broker need not send it, and says which it is.
         options = SubscribeOptions(1, noLocal=True, retainAsPublished=True, retainHandling=2)
         self._connection.subscribe(
@@ -123,9 +134,10 @@ class Subscription:
 
     def end(self) -> None:
         """Forget what still waits: the broker forgets it too."""
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        for handle in (self._turn, self._pause):
+            if handle is not None:
+                handle.cancel()
+        self._turn = self._pause = None
         for waiting in self._waiting.values():
             waiting.clear()
 
@@ -181,6 +193,16 @@ class Subscription:
                 self._command, RATE, self._dropped,
             )  # fmt: skip
             self._told_at, self._dropped = now, 0
+        since, count = self._flood
+        self._flood = (since, count + 1) if now - since < FLOOD_WITHIN else (now, 1)
+        if self._flood[1] >= FLOOD and self._pause is None:
+            logger.error(
+                "a flood of commands below %s would keep events waiting: none are taken for %g s",
+                self._command,
+                PAUSE,
+            )
+            self._loop.call_soon(self._connection.unsubscribe, f"{self._command}/#")
+            self._pause = self._loop.call_later(PAUSE, self.begin)
 
     def _request(self, message: MQTTMessage, waited: float) -> Request | None:
         try:

@@ -69,9 +69,10 @@ class Desk:
         self._intakes = intakes
         self._outputs: dict[str, Settable] = {}
         self._ids = Ids(log)
-        self._asking: dict[
-            str, list[Callable[[bytes], None] | None]
-        ] = {}  # by key: who waits for what is under way
+        self._polled: dict[str, bool] = {}
+        self._judge = Judge(clock, self._is_known, self._outputs, self._polled, rulebook.names)
+        # By key: who waits for what is under way.
+        self._asking: dict[str, list[Callable[[bytes], None] | None]] = {}
         self._refusals = Bucket(REFUSALS, REFUSALS_EVERY)
         self._untold = 0
         self._teller: asyncio.TimerHandle | None = None
@@ -85,8 +86,7 @@ class Desk:
     def restore(self) -> None:
         """Begin, when the log is open and all devices and rules are there."""
         self._ids.restore()
-        polled = {name: intake.is_polled for name, intake in self._intakes.items()}
-        self._judge = Judge(self._clock, self._is_known, self._outputs, polled, self._rulebook.names)
+        self._polled |= {name: intake.is_polled for name, intake in self._intakes.items()}
 
     def _is_known(self, key: str) -> bool:
         return key in self._asking or key in self._ids

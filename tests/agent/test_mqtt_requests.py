@@ -218,6 +218,27 @@ async def test_a_flood_is_held_back_and_events_are_delivered_all_the_same(
         assert len(requests) <= _requests.BURST + _requests.RATE * lasted + 1
 
 
+async def test_after_a_flood_commands_are_taken_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(_requests, "FLOOD", 20)
+    monkeypatch.setattr(_requests, "WAITING", 10)
+    monkeypatch.setattr(_requests, "BURST", 5)
+    monkeypatch.setattr(_requests, "PAUSE", 1.0)
+    broker = site.mosquitto()
+    client = site.subscriber(broker.port)
+    async with asked(port=broker.port) as (_, requests):
+        for _ in range(100):
+            await asyncio.to_thread(client.publish, "gatepost/g/command/flood", "x", qos=0)
+        await eventually(lambda: "none are taken for" in caplog.text, "the flood is told")
+        await eventually(lambda: "Received UNSUBSCRIBE" in broker.said(), "it ends the subscription")
+        await eventually(
+            lambda: broker.said().count("Received SUBSCRIBE from gatepost-g") == 2, "it begins again"
+        )
+        client.publish("gatepost/g/command/last", "on")
+        await eventually(lambda: requests and requests[-1].target == ("last",), "what comes then")
+
+
 async def test_messages_wait_for_their_turn_and_are_good_for_less_then(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
