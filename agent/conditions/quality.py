@@ -31,6 +31,11 @@ class QualitySettings(contracts.Settings, frozen=True):
     bad: Literal["absent", "ignore"] = "absent"
 
 
+def without_bad(values: Mapping[str, Value], quality: Mapping[str, Quality]) -> dict[str, Value]:
+    """Return values with None in place of those of bad quality, for who must not use them."""
+    return {name: None if quality.get(name) is Quality.BAD else value for name, value in values.items()}
+
+
 class Doubt(NamedTuple):
     """A channel whose values are not good any more, and what becomes of them."""
 

@@ -372,7 +372,8 @@ class _Loading:
             outcome = wiring.gate(rule.outcome, f"rules.{name}", marks[name])
             outcome = outputs.rule(name, outcome, marks[name])
             wired[name] = structs.replace(rule, settings=settings, outcome=outcome)
-            watches = registry.module("rules", rule.kind).Rule(settings).watches()
+            where = () if outcome.where is None else outcome.where.names
+            watches = [*registry.module("rules", rule.kind).Rule(settings).watches(), *where]
             feeding[name] = machine.follows(), watches, outcome
         followed = {name: (path, machine.follows()) for name, (path, machine) in machines.items()}
         wiring.follow(followed, marks, "follow")

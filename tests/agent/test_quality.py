@@ -15,6 +15,8 @@ from agent.events import Quality, Reading
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.events import Value
+
 BAD = {"a": Quality.BAD}
 UNCERTAIN = {"a": Quality.UNCERTAIN}
 
@@ -93,6 +95,19 @@ def test_a_condition_of_a_gate_is_not_judged_by_a_bad_value(tmp_path: Path) -> N
     it.see(0, device="other", quality={"mode": Quality.BAD}, mode=1)
     it.see(1, a=9)
     assert it.said() == []
+
+
+def test_an_interlock_of_an_output_is_not_judged_by_a_bad_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = desk(tmp_path)
+    shown: list[dict[str, Value]] = []
+    board = it._intakes["plant"]._board
+    monkeypatch.setattr(board, "on_reading", lambda _device, values, _at: shown.append(dict(values)))
+    it.see(0, quality=BAD, a=9, b=1)
+    it.see(1, quality=UNCERTAIN, a=9, b=1)
+    it.see(2, a=9)
+    assert shown == [{"a": None, "b": 1}, {"a": 9, "b": 1}, {"a": 9}]
 
 
 def test_it_is_counted_and_one_line_is_logged_when_it_begins(
