@@ -111,11 +111,11 @@ class Alarm:
             if not self.settings.latch:
                 self.acknowledged = True
             facts = self._about(message=message, duration=max(0.0, round((wall - self.raised) / 1e6, 3)))
-            self._set_deadline(repeat_at=None)
+            self._set_deadline(repeat_at=None if self.acknowledged else self._repeat_at)
             told = self._told(EventType.ALARM_CLEARED, facts, at)
             self._forget()
             return told
-        if not was_active or _rank(self.severity) > _rank(before):
+        if self.settings.alarm and (not was_active or _rank(self.severity) > _rank(before)):
             self.acknowledged = False  # what has become worse is to be looked at again
         self.message = message
         if not was_active:
@@ -157,6 +157,8 @@ class Alarm:
         Raises:
             ImpossibleError: That is too long, or no time at all.
         """
+        if not self.settings.alarm:
+            raise ImpossibleError("it raises no alarm, and only reacts")
         if not 0 < seconds <= self.settings.max_shelved:
             raise ImpossibleError(f"it may be shelved for {self.settings.max_shelved} at most (max_shelved)")
         self.shelved_until = at + seconds
@@ -204,6 +206,8 @@ class Alarm:
     def _told(self, kind: str, facts: dict[str, Value], at: float) -> list[Notice]:
         """Return what is said of a turn: nothing but the count where it turns too often."""
         flood = self.settings.flood
+        if not self.settings.alarm:
+            return []
         if flood is None:
             return [Notice(kind, facts)]
         is_full = len(self._turns) == flood.more_than and at - self._turns[0] < flood.within
@@ -247,7 +251,7 @@ class Alarm:
 
     def saved(self, now: float) -> dict[str, Value]:
         """Return what must survive a restart, at a time of the monotonic clock; times are ages, in seconds."""
-        saved: dict[str, Value] = {}
+        saved: dict[str, Value] = {} if self.settings.alarm else {"quiet": 1}
         if not self.is_over or self._untold:
             saved |= {f"alarm_{name}": value for name, value in self._facts.items()}
             saved |= {

@@ -49,10 +49,11 @@ class RuleOutcome(contracts.Settings, frozen=True):
 
     Attributes:
         severity: warning, minor, major or critical.
+        alarm: false where it only reacts: nothing is told of it but what it does to outputs.
         message: The alarm's text; {of}, {value}, {limit}, {rule} and {severity} are filled in.
         then: What to do when the alarm is raised.
         latch: Whether the alarm stays until it is acknowledged, also when its condition has ceased.
-        repeat: Tell it again that often while it is active and not acknowledged.
+        repeat: Tell it again that often while it is not acknowledged; without `latch` only while it is active.
         max_shelved: How long it may be shelved at most.
         suppressed_by: Rules that keep it quiet while their alarms are active.
         in_service: false takes the rule out of service.
@@ -63,6 +64,7 @@ class RuleOutcome(contracts.Settings, frozen=True):
     """
 
     severity: Severity = Severity.WARNING
+    alarm: bool = True
     message: str | None = None
     then: Reaction | None = None
     latch: bool = False
@@ -76,7 +78,10 @@ class RuleOutcome(contracts.Settings, frozen=True):
     quality: QualitySettings = QualitySettings()
 
     def __post_init__(self) -> None:
-        """Refuse a message that cannot be filled in."""
+        """Refuse what makes no sense together, and a message that cannot be filled in."""
+        told = ("message", "latch", "repeat", "flood", "suppressed_by")
+        if not self.alarm and (vain := [name for name in told if getattr(self, name)]):
+            raise ValueError(f"{vain[0]} is about an alarm, which `alarm: false` leaves out")
         if self.repeat is not None and self.repeat < 1:
             raise ValueError(f"repeat expects 1s or longer, not {self.repeat}")
         if self.where is not None and not self.where.names:

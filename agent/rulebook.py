@@ -97,6 +97,9 @@ class Rulebook:
                 self._end(name, self._log.state(part) or {})
         for entry in self._entries.values():
             state = self._log.state(_PREFIX + entry.name) or {}
+            if state and bool(state.get("quiet")) is entry.outcome.alarm:  # what was told is no longer true
+                self._end(entry.name, state)
+                state = {}
             saved = now - self._slept(state) if state else now
             entry.rule.restore(state, saved, now)
             entry.alarm.restore(state, saved)
@@ -110,11 +113,12 @@ class Rulebook:
             self._tell_others(entry, now)
 
     def _end(self, name: str, state: Mapping[str, Value]) -> None:
-        """Forget a rule that is no longer at work."""
-        if state.get("alarm") not in {None, State.INACTIVE.value}:
+        """Forget what a rule was at, which is no longer at work, or another now."""
+        if state.get("alarm") not in {None, State.INACTIVE.value} and not state.get("quiet"):
+            reason = "is out of service" if name in self.out_of_service else "was removed"
             facts: dict[str, Value] = {
                 "message": str(state.get("message", "")),
-                "reason": f"the rule {'is out of service' if name in self.out_of_service else 'was removed'}",
+                "reason": "the rule " + ("raises no alarm any more" if name in self._entries else reason),
                 "state": State.INACTIVE.value,
             }
             self._log.append(EventType.ALARM_CLEARED, name, facts)
@@ -132,7 +136,7 @@ class Rulebook:
         shown = [
             (entry.name, entry.alarm)
             for entry in self._entries.values()
-            if not entry.alarm.is_over or entry.alarm.shelved_until is not None
+            if entry.outcome.alarm and (not entry.alarm.is_over or entry.alarm.shelved_until is not None)
         ]
         return sorted(shown, key=lambda pair: pair[1].raised)
 

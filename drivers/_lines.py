@@ -39,8 +39,8 @@ class Lines:
         self._discarding = True
 
     def feed(self, data: bytes, at: float) -> None:
-        """Take in what arrived at a time of the monotonic clock."""
-        *lines, rest = data.split(b"\n")
+        """Take in what arrived at a time of the monotonic clock; a line ends with CR, LF or both."""
+        *lines, rest = data.replace(b"\r", b"\n").split(b"\n")
         if not lines:
             self._partial += rest
         else:
@@ -69,10 +69,10 @@ class Lines:
                 continue
             else:
                 try:
-                    values = parse(line[:-1] if line[-1] == 13 else line)
+                    values = parse(line)
                 except ValueError as error:
                     if not self._first:  # an unreadable first line was joined midway: nobody's fault
-                        bad = BadReading(_reason(error), printable(line.rstrip(b"\r"), EVIDENCE))
+                        bad = BadReading(_reason(error), printable(line, EVIDENCE))
                 else:
                     good.append(_reading(values, at))
             self._first = False

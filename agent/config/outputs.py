@@ -111,6 +111,8 @@ class OutputWiring:
     ) -> None:
         """Refuse rules that feed themselves in a circle through the outputs that they set.
 
+        A latched rule is no part of one: it lets go of its outputs only when somebody has acknowledged its alarm.
+
         Args:
             rules: By rule: the rules that it follows, the channels that it watches, and what it leads to.
             marks: The place of each rule.
@@ -122,9 +124,9 @@ class OutputWiring:
             fed[name] = dict.fromkeys(follows, "")
             unless = None if outcome.then is None else outcome.then.unless
             for channel in (*watches, *(() if unless is None else unless.names)):
-                fed[name] |= {
-                    setter: channel for setter in self._setters.get(channel, ()) if setter not in fed[name]
-                }
+                for setter in self._setters.get(channel, ()):
+                    if setter not in rules or not rules[setter][2].latch:
+                        fed[name].setdefault(setter, channel)
         for circle in circles({name: list(by) for name, by in fed.items()}):
             steps = [fed[rule][by] for rule, by in itertools.pairwise(circle)]
             if any(steps):

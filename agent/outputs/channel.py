@@ -2,12 +2,14 @@
 
 The interlock comes first, then rules, the more severe alarm before the milder and the later before the earlier, then the
 last command, then the safe value. What is wanted too soon after the last switch (`min_on`, `min_off`) waits and is not
-forgotten; only the interlock is not kept waiting.
+forgotten; only what protects is not kept waiting: the interlock, and a critical alarm that wants the safe value.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.events import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,9 @@ INTERLOCK: Final = "interlock"
 
 DEAD_MAN: Final = "dead_man"
 """The cause of the safe value where commands have ceased."""
+
+WORST: Final = len(Severity) - 1
+"""The rank of a critical alarm."""
 
 SHORTEST_RETRY: Final = 1.0
 LONGEST_RETRY: Final = 60.0
@@ -315,7 +320,12 @@ class Channel:
 
     def _may(self, value: Value, now: float) -> bool:
         """Whether a value may be put out already."""
-        return is_on(value) is self._is_on or now >= self._free_at
+        return is_on(value) is self._is_on or now >= self._free_at or self._protects(value)
+
+    def _protects(self, value: Value) -> bool:
+        """Whether it is a critical alarm that wants the safe value."""
+        holder = self.holder
+        return value == self.safe and holder is not None and (holder.value, holder.rank) == (value, WORST)
 
     @property
     def _free_at(self) -> float:

@@ -34,7 +34,8 @@ class Settings(contracts.Settings, frozen=True):
     Attributes:
         unless: While this condition is true or cannot be told, the safe value is put out, whoever wants another.
         max_age: A value in the condition that is older is as if it were missing.
-        min_on: Once on, it stays on for so long at least; only the interlock is faster.
+        min_on: Once on, it stays on for so long at least; only the interlock, and a critical alarm that wants the safe value,
+            are faster.
         min_off: Once off, it stays off for so long at least, and after the start of the agent.
         dead_man: Put the safe value out where no command comes for so long after the last one.
         commands: Whether far sides may set it: true, or a map of limits; they may not where it is not said.

@@ -13,8 +13,9 @@ the median and percentiles 50 to 90 kB, and up to 350 kB where all values differ
 
 Text, missing values and numbers that are not finite are not in the window. Where it holds fewer readings than `at_least`,
 the alarm stays as it is; so a channel that falls silent neither raises nor clears a mean: that is what `absence` is for. Sum
-and count are of what there is, 0 for an empty window; with other limits than `above` they are not judged before the rule has
-listened for `over`, which begins anew after the agent was away for longer than a slice.
+and count are of what there is, 0 for an empty window. What can only grow as the window fills (sum, count, max) is held against
+`above` at once, against other limits not before the rule has listened for `over`; so is min against `below`. That begins anew
+after the agent was away for longer than a slice.
 
 What is in the window survives a restart; a crash loses a minute of it at most, of the median and percentiles up to nine, for
 their states are long and a card wears. While the agent is away it ages: what is too
@@ -115,7 +116,9 @@ class Rule(LimitRule[Settings]):
         self._window = Window(self._over, slices, self._slices)
         of_what_there_is = take in {"sum", "count"}
         self._at_least = 0 if of_what_there_is else settings.at_least or (2 if take == "stddev" else 1)
-        self._needs_whole = of_what_there_is and settings.above is None and not settings.tumbling
+        at_once = {"sum": "above", "count": "above", "max": "above", "min": "below"}.get(take)
+        needs_whole = at_once is not None and getattr(settings, at_once) is None
+        self._needs_whole = needs_whole and not settings.tumbling
         self._begun: float | None = 0.0  # when it began to listen, or when the tumbling window did
         self._look_at: float | None = None  # when it must look, whatever is in the window
         self._turns_at: float | None = None  # when a delay of the limits is over

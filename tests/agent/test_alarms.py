@@ -124,6 +124,37 @@ def test_it_is_repeated_until_it_is_acknowledged() -> None:
     assert it.types == ["raised", "repeated", "repeated", "acknowledged"]
 
 
+def test_a_latched_one_is_repeated_also_when_its_condition_has_ceased() -> None:
+    it = Bench(RuleOutcome(latch=True, repeat=Duration(60)))
+    it.turn(True)
+    it.wait(30)
+    it.turn(False)
+    it.wait(100)
+    assert it.types == ["raised", "cleared", "repeated", "repeated"]
+    it.note(it.alarm.acknowledge("anna"))
+    it.wait(300)
+    assert it.types[4:] == ["acknowledged"]
+
+
+def test_of_a_rule_that_only_reacts_nothing_is_told() -> None:
+    it = Bench(RuleOutcome(alarm=False))
+    it.turn(True)
+    assert not it.alarm.is_over
+    with pytest.raises(ImpossibleError, match="nothing to acknowledge"):
+        it.alarm.acknowledge("anna")
+    with pytest.raises(ImpossibleError, match="only reacts"):
+        it.alarm.shelve(60, "anna", 0.0)
+    it.turn(False)
+    assert it.alarm.is_over
+    assert it.types == []
+
+
+@pytest.mark.parametrize("told", [{"latch": True}, {"repeat": Duration(60)}, {"message": "it is on"}])
+def test_what_is_about_an_alarm_cannot_be_said_of_a_rule_that_only_reacts(told: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is about an alarm, which `alarm: false` leaves out"):
+        RuleOutcome(alarm=False, **told)
+
+
 def test_one_that_becomes_milder_after_it_was_acknowledged_is_not_repeated() -> None:
     it = Bench(STEPPED)
     it.turn(True, Severity.CRITICAL)

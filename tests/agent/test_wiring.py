@@ -295,6 +295,18 @@ rules:
     ]
 
 
+def test_a_latched_rule_may_stop_what_it_watches(site: Path) -> None:
+    file = site / "site.yaml"
+    file.write_text("""\
+devices:
+  flow: {driver: gpio_input, pin: 17}
+  pump: {driver: gpio_output, pin: 22}
+rules:
+  dry-run: {compare: {of: "pump == on and flow == off", for: 15s}, latch: true, then: {set: {pump: off}}}
+""")
+    assert load(file.relative_to(site), {}).rules["dry-run"].outcome.latch
+
+
 @pytest.mark.parametrize(
     ("follows", "found"),
     [

@@ -93,6 +93,11 @@ def test_a_line_that_never_ends_takes_no_memory() -> None:
     assert len(lines._partial) <= 160
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+def test_a_line_ends_with_cr_lf_or_both(end: bytes) -> None:
+    assert read(end.join([b"1", b"2", b"3", b""])) == [number(1), number(2), number(3)]
+
+
 def test_a_first_line_that_makes_no_sense_was_joined_midway() -> None:
     assert read(b"kg\n12\nkg\n") == [number(12), ("n is not a number", "kg")]
     assert read(b"\xff\xff\n12\n") == [number(12)]

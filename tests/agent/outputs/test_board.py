@@ -561,3 +561,18 @@ def test_commands_are_allowed_where_that_is_said(text: str) -> None:
 )
 def test_a_condition_may_be_a_switch_or_a_comparison(unless: str) -> None:
     assert written(Reaction, f"{{set: {{}}, unless: {unless}}}").unless == unless
+
+
+def test_what_a_critical_alarm_wants_for_safety_does_not_wait_for_min_on() -> None:
+    table = Table()
+    table.output("fan", "{min_on: 60s, min_off: 10s}")
+    table.rule("filling", "{set: {fan.state: true}}")
+    table.rule("dry-run", "{set: {fan.state: false}}")
+    table.raise_(20, "filling")
+    table.raise_(25, "dry-run", Severity.MAJOR)
+    table.until(26)
+    assert table.puts == ["20 fan.state 1 filling"]
+    table.raise_(30, "dry-run", Severity.CRITICAL)
+    table.clear(31, "dry-run")
+    table.until(100)
+    assert table.puts[1:] == ["30 fan.state 0 dry-run", "40 fan.state 1 filling"]
