@@ -22,6 +22,7 @@ class Names:
     Attributes:
         rules: The names of the rules, those out of service too.
         in_service: Those that work.
+        quiet: Those that raise no alarm.
         devices: The names of the devices.
         outputs: The safe value by channel of all that can be set.
         units: The unit by channel, as far as it is known.
@@ -35,6 +36,7 @@ class Names:
     def __init__(self, config: Config) -> None:
         self.rules = list(config.rules)
         self.in_service = [name for name, rule in config.rules.items() if rule.outcome.in_service]
+        self.quiet = [name for name, rule in config.rules.items() if not rule.outcome.alarm]
         self.devices = list(config.devices)
         self.outputs: dict[str, Value] = {}
         self.units: dict[str, str] = {}

@@ -122,12 +122,15 @@ class Page:
             return None
 
     def is_rule(self, name: str, mark: Mark, path: str) -> bool:
-        """Whether a rule of that name works; otherwise that is a fault."""
-        if name in self.names.in_service:
+        """Whether a rule of that name raises alarms; otherwise that is a fault."""
+        if name not in self.names.rules:
+            self.fault(mark, path, wording.unknown("rule", name, self.names.rules))
+        elif name not in self.names.in_service:
+            self.fault(mark, path, f"the rule {name!r} is out of service")
+        elif name in self.names.quiet:
+            self.fault(mark, path, f"the rule {name!r} raises no alarm, expected the outputs that it sets")
+        else:
             return True
-        is_known = name in self.names.rules
-        unknown = wording.unknown("rule", name, self.names.rules)
-        self.fault(mark, path, f"the rule {name!r} is out of service" if is_known else unknown)
         return False
 
 
