@@ -8,7 +8,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import alarm, drain, flood, footprint, outage, reaction, soak, startup, steady, wear, windows
+from benchmarks import (
+    alarm,
+    drain,
+    flood,
+    footprint,
+    outage,
+    reaction,
+    ruletests,
+    soak,
+    startup,
+    steady,
+    wear,
+    windows,
+)
 from benchmarks._results import Row, document, machine, table
 
 if TYPE_CHECKING:
@@ -24,6 +37,7 @@ MEASURES: Final[dict[str, Callable[..., list[Row]]]] = {
     "footprint": footprint.measure,
     "startup": startup.measure,
     "windows": windows.measure,
+    "ruletests": ruletests.measure,
 }
 
 NAMED_ONLY: Final = ("outage", "soak")
