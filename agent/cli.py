@@ -227,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         "--filter", metavar="NAME", help="only tests whose name contains that, or matches it"
     )
     command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
+    command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
     command.add_argument(
         "--replay",

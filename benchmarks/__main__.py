@@ -16,6 +16,7 @@ from benchmarks import (
     outage,
     reaction,
     rules,
+    ruletests,
     soak,
     startup,
     steady,
@@ -38,6 +39,7 @@ MEASURES: Final[dict[str, Callable[..., list[Row]]]] = {
     "startup": startup.measure,
     "windows": windows.measure,
     "rules": rules.measure,
+    "ruletests": ruletests.measure,
 }
 
 NAMED_ONLY: Final = ("outage", "soak")

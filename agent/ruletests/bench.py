@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent import registry
 from agent.clock import VirtualClock
+from agent.conditions.quality import without_bad
 from agent.contracts import Output
 from agent.errors import GatepostError
-from agent.events import ALARMS, EventType
+from agent.events import ALARMS, EventType, Quality
 from agent.outputs.board import Board
 from agent.rulebook import Rulebook
 from agent.ruletests.model import FAILED, Deed, Found, Happening, Subject
@@ -23,7 +24,7 @@ from agent.ruletests.plant import Plant
 from agent.ruletests.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent.config import Config
     from agent.contracts import Rule
@@ -80,7 +81,7 @@ class Bench:
             may_crash: Whether it may end without saving, so that it must save all the time, as the agent does.
         """
         self.clock = VirtualClock(0.0, epoch)
-        setattr(self.clock, "zone", names.zone)  # noqa: B010 -- where clocks have one
+        self.clock.zone = names.zone
         self.plant = Plant(names.outputs, self._on_output)
         self._config = config
         self._names = names
@@ -193,20 +194,26 @@ class Bench:
             self._began = None
             self.plant.settle()
 
-    def show(self, device: str, values: dict[str, Value]) -> bool:
+    def show(
+        self, device: str, values: dict[str, Value], quality: Mapping[str, Quality] | None = None
+    ) -> bool:
         """Show a reading; return whether there was anybody to see it: the agent runs, and the device is not down."""
         if self._rulebook is None or device in self._down:
             return False
-        self._see(device, values)
+        self._see(device, values, quality)
         if self._puts or self.plant.reports:
             self._drain()
         return True
 
-    def _see(self, device: str, values: dict[str, Value]) -> None:
+    def _see(
+        self, device: str, values: dict[str, Value], quality: Mapping[str, Quality] | None = None
+    ) -> None:
         """Show a reading to interlocks and rules: what `Intake.take` does."""
         at = self.clock.now
-        self.board.on_reading(device, values, at)
-        outcome = self.rulebook.on_reading(device, values, at)
+        if quality is None and None in values.values():  # as drivers have it
+            quality = {channel: Quality.BAD for channel, value in values.items() if value is None}
+        self.board.on_reading(device, values if quality is None else without_bad(values, quality), at)
+        outcome = self.rulebook.on_reading(device, values, at, quality)
         if outcome is not None:
             self.rulebook.record(outcome, at)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -29,12 +31,13 @@ FAILED: Final = 1
 
 def test(options: argparse.Namespace) -> int:
     """Play tests; the exit status says whether all passed."""
+    logging.getLogger("agent").addHandler(logging.NullHandler())  # an agent's log of what is only played
     configuration = config.load(options.config, with_secrets=False)
     names = Names(configuration)
     if options.replay is not None:
-        if options.tests or options.filter or options.junit:
+        if options.tests or options.filter or options.junit or options.json:
             raise GatepostError(
-                "--replay takes a log in place of tests; leave out the tests, --filter and --junit"
+                "--replay takes a log in place of tests; leave out the tests, --filter, --junit and --json"
             )
         return replaying.run(options, configuration, names)
     if options.since is not None or options.until is not None:
@@ -46,7 +49,7 @@ def test(options: argparse.Namespace) -> int:
     taken: Counter[str] = Counter()
     files: dict[str, list[tuple[Outcome, float]]] = {}
     for case in cases:
-        if case.place.file not in files:
+        if case.place.file not in files and not options.json:
             say(case.place.file)
         before = time.perf_counter()
         played = playing.play(configuration, names, case, with_trace=options.plot is not None)
@@ -56,10 +59,14 @@ def test(options: argparse.Namespace) -> int:
             name = f"{Path(case.place.file).stem} {case.name}"
             figures.write(options.plot, name, figures.of_test(configuration, names, outcome), taken)
         files.setdefault(case.place.file, []).append((outcome, took))
-        for line in report.told(outcome, took, paint, is_verbose=options.verbose):
-            say(line)
+        if not options.json:
+            for line in report.told(outcome, took, paint, is_verbose=options.verbose):
+                say(line)
     outcomes = [outcome for each in files.values() for outcome, _ in each]
-    say(report.summary(outcomes, time.perf_counter() - began, paint))
+    if options.json:
+        say(json.dumps([report.for_programs(*each) for told in files.values() for each in told], indent=2))
+    else:
+        say(report.summary(outcomes, time.perf_counter() - began, paint))
     if options.junit is not None:
         _write(options.junit, junit.text(files))
     return DONE if all(outcome.passed for outcome in outcomes) else FAILED

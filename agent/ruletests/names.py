@@ -48,7 +48,7 @@ class Names:
         for name, device in config.devices.items():
             self._add(name, registry.module("drivers", device.driver).Driver(device.settings))
         self.watched = _watched(config)
-        self.zone: tzinfo | None = getattr(config, "zone", None)
+        self.zone: tzinfo | None = config.zone
 
     def _add(self, name: str, driver: contracts.Driver[Any] | contracts.BlockingDriver[Any]) -> None:
         channels = self._channels[name] = driver.channels()

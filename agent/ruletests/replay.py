@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from agent.config import Config
-    from agent.events import Event, Value
+    from agent.events import Event, Quality, Value
     from agent.ruletests.names import Names
 
 SAME: Final = 1.0
@@ -124,7 +124,7 @@ class _Player:
         values = dict(event.values)
         match event.type:
             case EventType.READING:
-                self._read(event.source, values, at)
+                self._read(event.source, values, at, event.quality)
             case EventType.DEVICE_DOWN:
                 bench.turn(event.source, "down")
             case EventType.DEVICE_UP:
@@ -147,16 +147,20 @@ class _Player:
         self.bench.forget_down()
         self.bench.start()
 
-    def _read(self, device: str, values: dict[str, Value], at: float) -> None:
+    def _read(
+        self, device: str, values: dict[str, Value], at: float, quality: dict[str, Quality] | None
+    ) -> None:
         if device in self._outputs or device not in self._names.devices:
             return
         if (polled := self._thinned.get(device)) is not None:
             polled.values |= values
             polled.next_at = at + polled.every
-        self._show(device, values, at)
+        self._show(device, values, at, quality)
 
-    def _show(self, device: str, values: dict[str, Value], at: float) -> None:
-        if self.bench.show(device, values) and self._with_trace:
+    def _show(
+        self, device: str, values: dict[str, Value], at: float, quality: dict[str, Quality] | None = None
+    ) -> None:
+        if self.bench.show(device, values, quality) and self._with_trace:
             self.trace.append((at, device, values))
 
     def _fill(self, to: float) -> None:

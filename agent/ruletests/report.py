@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.ruletests.moments import said
 
@@ -66,3 +66,27 @@ def summary(outcomes: Sequence[Outcome], seconds: float, paint: Style) -> str:
     played = said(sum(outcome.run.case.until for outcome in outcomes))
     counts = f"{passed} passed" if not failed else f"{failed} failed, {passed} passed"
     return f"{paint('red' if failed else 'green', counts)}  ({played} in {said(seconds)})"
+
+
+def for_programs(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    """Return what became of a test, ready for JSON; times are seconds from its start."""
+    case = outcome.run.case
+    return {
+        "file": case.place.file,
+        "line": case.place.line,
+        "name": case.name,
+        "passed": outcome.passed,
+        "failure": outcome.run.failure,
+        "until": case.until,
+        "took": round(seconds, 6),
+        "timeline": [
+            {
+                "at": round(line.at, 3),
+                "mark": line.mark,
+                "who": line.who,
+                "what": line.what,
+                "note": line.note,
+            }
+            for line in outcome.lines
+        ],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ rules:
   door-open: {threshold: {of: door, above: 0.5, for: 5m}}
 """
 PASSES = "  it is told: {given: {door: {0s: on}}, expect: {5m: {door-open: raised}}}\n"
-FAILS = "  it is <told> early & \\x07late:\n    given: {door: {0s: on}}\n    expect: {4m: {door-open: raised}}\n    until: 9m\n"
+FAILS = "  it is <told> early & late:\n    given: {door: {0s: on}}\n    expect: {4m: {door-open: raised}}\n    until: 9m\n"
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_what_passes_is_a_line_and_the_status_0(capsys: pytest.CaptureFixture[st
 
 def test_what_fails_is_shown_with_its_place_and_the_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     write(PASSES, to="one.yaml")
-    write(FAILS.replace("\\x07", ""), to="two.yaml")
+    write(FAILS, to="two.yaml")
 
     status, out, _ = run(capsys, "one.yaml", "two.yaml")
 
@@ -82,7 +83,7 @@ def test_verbose_shows_what_passes_too(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_filter_chooses_by_a_part_of_the_name_or_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
-    write(PASSES, FAILS.replace("\\x07", ""))
+    write(PASSES, FAILS)
 
     assert run(capsys, "--filter", "IS TOLD")[0] == 0
     assert run(capsys, "--filter", "*early*")[0] == 1
@@ -165,3 +166,26 @@ def test_the_example_of_the_documentation_passes(capsys: pytest.CaptureFixture[s
 
     assert (status, err) == (0, ""), out
     assert out.count("  ok    ") == 4
+
+
+def test_programs_are_told_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    write(PASSES, FAILS)
+
+    status, out, _ = run(capsys, "--json")
+
+    passed, failed = json.loads(out)
+    assert status == 1
+    assert (passed["name"], passed["file"], passed["line"], passed["passed"]) == (
+        "it is told",
+        "site.tests.yaml",
+        2,
+        True,
+    )
+    assert (failed["passed"], failed["until"], failed["failure"]) == (False, 540.0, "")
+    assert failed["timeline"][1:] == [
+        {"at": 240.0, "mark": "-", "who": "door-open", "what": "raised", "note": ""},
+        {
+            "at": 300.0, "mark": "+", "who": "door-open", "what": "raised  door.state is 1, above 0.5  (warning)",
+            "note": "1m later than expected",
+        },
+    ]  # fmt: skip

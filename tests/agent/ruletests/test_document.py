@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from agent import config
 from agent.errors import ConfigError
-from agent.ruletests import document
+from agent.ruletests import document, playing, timeline
 from agent.ruletests.model import SILENT, Case, Subject
 from agent.ruletests.moments import Moments, said
 from agent.ruletests.names import Names
@@ -143,3 +146,98 @@ def test_local_times_are_those_of_the_time_zone_also_when_summer_time_begins(nam
 def test_times_are_said_as_people_write_them(seconds: float, text: str) -> None:
     assert said(seconds) == text
     assert seconds < 0 or Moments().parse(text) == pytest.approx(seconds, abs=0.0005)
+
+
+WORDS = st.sampled_from([
+    "tests", "given", "do", "expect", "state", "only", "until", "start", "a", "air", "air.temperature", "door", "machine.cpu_load",
+    "feed.weight", "fan", "siren", "too-hot", "asleep", "0s", "5m", "1m..2m", "..", "22:00", "Tue 06:30", "2026-01-05 08:00", "raised", "cleared",
+    "on", "off", "down", "up", "bad", "silent", "null", "4", "-1.5", "every", "ramp", "noise", "ack", "shelve", "set", "restart", "severity",
+    "critical", "duration", "message", "<<", "failed", "blinking", "active",
+])  # fmt: skip
+NODES = st.recursive(
+    WORDS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+TIMES = st.sampled_from(["0s", "1m", "90s", "5m", "1m..7m", "00:03", "Mon 00:04"])
+NAMES = st.sampled_from(
+    [
+        "air.temperature",
+        "door",
+        "machine.cpu_load",
+        "feed.weight",
+        "air",
+        "fan",
+        "siren",
+        "too-hot",
+        "door-open",
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        "4",
+        "36",
+        "on",
+        "off",
+        "null",
+        "silent",
+        "down",
+        "up",
+        "bad",
+        "warm",
+        "10s",
+        "raised",
+        "cleared",
+        "failed",
+        "active",
+    ]
+)
+
+
+def maps(keys: st.SearchStrategy[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(keys, values, max_size=3)
+
+
+LIKELY = st.fixed_dictionaries(
+    {},
+    optional={
+        "given": maps(
+            NAMES,
+            VALUES | maps(TIMES | st.sampled_from(["every", "noise", "ramp"]), VALUES | maps(TIMES, VALUES)),
+        ),
+        "do": maps(
+            TIMES,
+            maps(
+                st.sampled_from(["ack", "shelve", "unshelve", "set", "restart", "crash"]),
+                NAMES | VALUES | maps(NAMES, VALUES),
+            ),
+        ),
+        "expect": maps(
+            TIMES, maps(NAMES, VALUES | st.lists(VALUES, max_size=2) | maps(VALUES, maps(WORDS, VALUES)))
+        ),
+        "state": maps(TIMES, maps(NAMES, VALUES)),
+        "only": st.lists(NAMES, max_size=3),
+        "until": TIMES,
+        "start": NODES,
+    },
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(test=NODES | LIKELY)
+@example(test={"given": {"door": "on"}, "until": "5m"})
+@example(test={"given": {"air": {"0s": ["down", "up"]}}, "do": {"0s": {"ack": []}}})
+def test_whatever_is_written_is_read_and_played_or_has_faults(test: Any, names: Names) -> None:
+    text = yaml.safe_dump({"tests": {"a": test}}).replace("'", "")  # so that numbers and switches are some
+    cases, faults = [], None
+    try:
+        cases = read(names, text)
+    except ConfigError as error:
+        faults = error.faults
+
+    assert faults is None or (faults and all(fault.what for fault in faults))
+    configuration = config.load(Path("site.yaml"))
+    for case in cases:
+        assert timeline.compare(playing.play(configuration, names, case), names).lines is not None

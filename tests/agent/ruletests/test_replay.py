@@ -309,7 +309,7 @@ def test_a_file_that_is_no_log_is_said(capsys: pytest.CaptureFixture[str]) -> No
     assert lines[0].startswith("gatepost: ")
 
 
-@pytest.mark.parametrize("arguments", [["tests.yaml"], ["--filter", "a"], ["--junit", "x"]])
+@pytest.mark.parametrize("arguments", [["tests.yaml"], ["--filter", "a"], ["--junit", "x"], ["--json"]])
 def test_a_replay_takes_no_tests(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     Path("site.yaml").write_text(DEVICES + HOT)
 
