@@ -289,16 +289,25 @@ class Alarm:
         self._set_deadline(repeat_at=repeat_at)
 
 
+class _Figure(float):
+    """A number that is told without the noise of its last digits: 8.06, not 8.059999999999999."""
+
+    def __format__(self, spec: str) -> str:
+        return super().__format__(spec or ".10g")
+
+
 def filled(templates: Iterable[str | None], known: Mapping[str, Value]) -> str:
     """Return the first text that can be filled in: an alarm is not lost over its text.
 
     A number's format may be given no number.
     """
+    value = known.get("value")
+    known = {**known, "value": _Figure(value)} if isinstance(value, float) else known
     for template in templates:
         if template is not None:
             with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
                 return template.format(**known)
-    return f"{known['of']} is {known['value']}, {known['limit']}"
+    return "{of} is {value}, {limit}".format(**known)
 
 
 def _rank(severity: Severity) -> int:

@@ -10,7 +10,6 @@ from agent.console import SYMBOLS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import tzinfo
 
     from agent.config import Config
     from agent.events import Value
@@ -48,7 +47,7 @@ class Names:
         for name, device in config.devices.items():
             self._add(name, registry.module("drivers", device.driver).Driver(device.settings))
         self.watched = _watched(config)
-        self.zone: tzinfo | None = config.zone
+        self.zone = config.zone
 
     def _add(self, name: str, driver: contracts.Driver[Any] | contracts.BlockingDriver[Any]) -> None:
         channels = self._channels[name] = driver.channels()

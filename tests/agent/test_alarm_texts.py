@@ -10,6 +10,7 @@ from support.boards import no_outputs
 from support.rulebooks import Desk, MemoryLog, loaded
 
 from agent import contracts
+from agent.alarms import filled
 from agent.clock import VirtualClock
 from agent.contracts import Transition, Verdict
 from agent.outcome import RuleOutcome
@@ -139,3 +140,19 @@ def test_what_was_not_saved_for_long_is_saved_at_the_end(tmp_path: Path) -> None
     before = it.log.saves["rule:it"]
     it.restart()
     assert it.log.saves["rule:it"] == before + 1
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "text"),
+    [
+        ("{of} is {value}", 8.059999999999999, "plant.a is 8.06"),
+        ("{of} is {value:.1f}", 8.059999999999999, "plant.a is 8.1"),
+        ("{of} is {value}", 1234567.5, "plant.a is 1234567.5"),
+        ("{of} is {value}", 7, "plant.a is 7"),
+        ("{of} is {value}", "auto", "plant.a is auto"),
+    ],
+)
+def test_a_number_is_told_without_the_noise_of_its_last_digits(
+    template: str, value: Value, text: str
+) -> None:
+    assert filled([template], {"of": "plant.a", "value": value}) == text

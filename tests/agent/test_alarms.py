@@ -139,13 +139,13 @@ def test_a_latched_one_is_repeated_also_when_its_condition_has_ceased() -> None:
 def test_of_a_rule_that_only_reacts_nothing_is_told() -> None:
     it = Bench(RuleOutcome(alarm=False))
     it.turn(True)
-    assert not it.alarm.is_over
+    assert it.alarm.state == "active-acknowledged"
     with pytest.raises(ImpossibleError, match="nothing to acknowledge"):
         it.alarm.acknowledge("anna")
     with pytest.raises(ImpossibleError, match="only reacts"):
         it.alarm.shelve(60, "anna", 0.0)
     it.turn(False)
-    assert it.alarm.is_over
+    assert it.alarm.state == "inactive"
     assert it.types == []
 
 

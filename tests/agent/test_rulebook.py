@@ -351,6 +351,38 @@ async def test_an_alarm_whose_rule_was_removed_is_cleared_with_that_reason(tmp_p
     await log.close()
 
 
+async def test_a_rule_that_only_reacts_sets_its_output_and_no_event_tells_of_an_alarm(tmp_path: Path) -> None:
+    outcome = RuleOutcome(alarm=False, then=Reaction(set={"fan.state": 1}))
+    hot = threshold.Settings(of="air.temperature", above=35.0)
+    async with bench(tmp_path, hot, outcome=outcome) as it:
+        it.see(0, temperature=36.0)
+        assert it.rules.alarms == []
+        await it.events()
+        assert it.fan.written == [1]
+    async with bench(tmp_path, hot, outcome=outcome, start=20.0) as it:  # it goes on over a restart
+        await it.events()
+        assert it.fan.written == [1]
+        it.see(30, temperature=30.0)
+        found = await it.events()
+        assert it.fan.written == [1, 0]
+    assert [event.type for event in found if event.type.startswith("alarm.")] == []
+
+
+async def test_an_alarm_that_a_rule_no_longer_raises_is_cleared_and_one_that_it_raises_now_is_told(
+    tmp_path: Path,
+) -> None:
+    hot = threshold.Settings(of="air.temperature", above=35.0)
+    async with bench(tmp_path, hot) as it:
+        it.see(0, temperature=36.0)
+    async with bench(tmp_path, hot, outcome=RuleOutcome(alarm=False), start=20.0) as it:
+        (cleared,) = await it.events(EventType.ALARM_CLEARED)
+        assert cleared.values["reason"] == "the rule raises no alarm any more"
+        it.see(30, temperature=36.0)
+    async with bench(tmp_path, hot, start=40.0) as it:
+        it.see(50, temperature=36.0)
+        assert len(await it.events(EventType.ALARM_RAISED)) == 2
+
+
 async def test_a_delay_that_begins_and_ends_with_every_reading_leaves_nothing_behind(tmp_path: Path) -> None:
     async with bench(
         tmp_path, threshold.Settings(of="air.temperature", above=35.0, for_=Duration(3600))

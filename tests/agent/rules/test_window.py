@@ -234,6 +234,26 @@ def test_a_count_below_a_limit_is_raised_where_there_never_was_a_reading() -> No
     assert feed.rule.deadline is None
 
 
+@pytest.mark.parametrize(
+    ("take", "limits", "raised"),
+    [
+        ("max", {"below": 20}, 60),
+        ("max", {"outside": (20, 40)}, 60),
+        ("max", {"above": 5}, 0),
+        ("min", {"above": 5}, 60),
+        ("min", {"inside": (5, 15)}, 60),
+        ("min", {"below": 20}, 0),
+    ],
+)
+def test_an_extreme_is_held_at_once_only_against_what_more_readings_cannot_undo(
+    take: str, limits: dict[str, Any], raised: float
+) -> None:
+    feed = Feed(rule(take=take, over=60, **limits))
+    for at in range(0, 100, 10):
+        feed.see(at, 10)
+    assert feed.changes == [(raised, True)]
+
+
 def test_it_waits_for_as_many_readings_as_are_wanted() -> None:
     feed = Feed(rule(take="mean", over=60, above=10, at_least=3))
     feed.see(0, 30)
