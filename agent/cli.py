@@ -22,6 +22,7 @@ from agent import alarmview, app, catalog, config, console, foreground, logview
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.console import program, say
+from agent.doctor.command import doctor
 from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
@@ -270,6 +271,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "doctor",
+        doctor,
+        "say what on this machine would stop the gateway, and what to do",
+        "sudo gatepost doctor gatepost.yaml",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument(
+        "--user", metavar="NAME", help="who would run it; by default you, or for root the service's user"
+    )
+    command.add_argument("--json", action="store_true", help="for programs")
 
     command = add(
         "alarms",

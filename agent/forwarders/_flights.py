@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -12,6 +12,13 @@ from agent.errors import Disconnected, Rejected
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
+
+    from agent.contracts import Message
+
+PLAIN_JSON: Final = "application/json"
+
+PROPERTIES: Final = 100
+"""Sets of properties that are remembered; with `expire` a backlog has one for each second."""
 
 
 class PackedProperties(Properties):
@@ -40,6 +47,29 @@ class PackedProperties(Properties):
     def pack(self) -> bytes:
         """Return the packed bytes."""
         return self.packed
+
+
+class PropertyBook:
+    """Packs properties, and remembers them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, int | None], PackedProperties] = {}
+
+    def of(self, message: Message, expiry: int | None) -> PackedProperties | None:
+        """Return the properties of a message that is kept for so many seconds; None where it needs none."""
+        if message.attributes:
+            return PackedProperties(message.content_type, message.attributes, expiry)
+        # Plain JSON goes as on MQTT 3.1.1: what everybody expects, and 20 bytes less.
+        content_type = "" if message.content_type == PLAIN_JSON else message.content_type
+        if not content_type and expiry is None:
+            return None
+        properties = self._known.get((content_type, expiry))
+        if properties is None:
+            if len(self._known) > PROPERTIES:
+                self._known.clear()
+            properties = PackedProperties(content_type, None, expiry)
+            self._known[content_type, expiry] = properties
+        return properties
 
 
 class Batch:

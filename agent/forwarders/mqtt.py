@@ -32,10 +32,11 @@ from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
 from agent.events import ALARMS, Delivery, Event, EventType
-from agent.forwarders._flights import Batch, PackedProperties, Sent
+from agent.forwarders._flights import Batch, PropertyBook, Sent
 from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._tls import Shown, Tls
 from agent.forwarders._topics import TopicBook, Topics, split
+from agent.needs import Endpoint
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
@@ -44,10 +45,9 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.contracts import Encoding, Gateway, Message
+    from agent.needs import Need
 
 logger = logging.getLogger(__name__)
-
-PLAIN_JSON: Final = "application/json"
 
 NOT_AUTHORIZED: Final = 0x87
 """The reason code of a PUBACK for a topic that is denied (MQTT 5.0, section 3.4.2.1)."""
@@ -60,9 +60,6 @@ MOST_JOINED: Final = 32 * 1024
 
 ROOM_JOINED: Final = 64
 """Bytes of a message of joined payloads beside those and the topic, at most."""
-
-PROPERTIES: Final = 100
-"""Sets of properties that are remembered; with `expire` a backlog has one for each second."""
 
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
@@ -116,6 +113,10 @@ class Settings(contracts.Settings, frozen=True):
         who = "the usual client_id" if self.client_id is None else f"the client_id {self.client_id!r}"
         return f"{who} at {self.host}:{self.broker_port}"
 
+    def needs(self) -> Sequence[Need]:
+        """Return what must be there before we can connect: the broker."""
+        return [Endpoint(self.host, self.broker_port, f"the broker {self.host}:{self.broker_port}", self.tls)]
+
     @property
     def broker_port(self) -> int:
         """The broker's port, said or usual."""
@@ -139,12 +140,41 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._largest: int | None = None
         self._topics = TopicBook(settings.topics, gateway.name, split=settings.split)
         self._kept: dict[str, int] = {}  # by topic: the newest state that the broker keeps
-        self._properties: dict[tuple[str, int | None], PackedProperties] = {}
+        self._properties = PropertyBook()
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
     async def connect(self, state: Sequence[Event]) -> None:
         """Connect, with MQTT 5 or else 3.1.1, and publish the retained state.
+
+        Raises:
+            Disconnected: The broker is not there, or refuses us.
+        """
+        await self._reach()
+        self._say_status("online")
+        for start in range(0, len(state), self.window):
+            try:
+                await self.send(state[start : start + self.window])
+            except Rejected as error:
+                logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
+
+    async def try_out(self, event: Event) -> str:
+        """Connect, publish one event that is not retained, and end the connection: see `agent.needs.CanTryOut`."""
+        topic = self._topics.of(event, Delivery.LIVE)
+        try:
+            await self._reach()
+            await self.send([event])
+        finally:
+            # Not `close`, which would say that we stopped.
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+        if self._version == MQTTProtocolVersion.MQTTv5:
+            return f"{self._where} knows us, and took a message to {topic} (MQTT 5)"
+        return f"{self._where} knows us; MQTT 3.1.1 does not tell whether it took a message to {topic}"
+
+    async def _reach(self) -> None:
+        """Connect, with MQTT 5 or else 3.1.1.
 
         Raises:
             Disconnected: The broker is not there, or refuses us.
@@ -164,12 +194,6 @@ class Forwarder(contracts.Forwarder[Settings]):
             raise Disconnected(
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
-        self._say_status("online")
-        for start in range(0, len(state), self.window):
-            try:
-                await self.send(state[start : start + self.window])
-            except Rejected as error:
-                logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
 
     async def _connect(self) -> None:
         if self._connection is not None:
@@ -282,7 +306,8 @@ class Forwarder(contracts.Forwarder[Settings]):
         *,
         retain: bool,
     ) -> None:
-        properties = self._properties_of(message, expiry)
+        is_v5 = self._version == MQTTProtocolVersion.MQTTv5
+        properties = self._properties.of(message, expiry) if is_v5 else None
         if self._largest is not None:
             packed = properties.packed if properties is not None else b""
             size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)
@@ -321,23 +346,6 @@ class Forwarder(contracts.Forwarder[Settings]):
             self._connection.publish(sent, topic, self._status(state), None, retain=True)
             self._connection.flush()
         return flight
-
-    def _properties_of(self, message: Message, expiry: int | None) -> PackedProperties | None:
-        if self._version != MQTTProtocolVersion.MQTTv5:
-            return None
-        if message.attributes:
-            return PackedProperties(message.content_type, message.attributes, expiry)
-        # Plain JSON goes as on MQTT 3.1.1: what everybody expects, and 20 bytes less.
-        content_type = "" if message.content_type == PLAIN_JSON else message.content_type
-        if not content_type and expiry is None:
-            return None
-        properties = self._properties.get((content_type, expiry))
-        if properties is None:
-            if len(self._properties) > PROPERTIES:
-                self._properties.clear()
-            properties = PackedProperties(content_type, None, expiry)
-            self._properties[content_type, expiry] = properties
-        return properties
 
     # --- what the connection tells us -----------------------------------------------------------------------------
 

@@ -1,0 +1,85 @@
+"""What is known before the examination begins: the configuration, the user, the log, who runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from agent import app, config
+from agent.doctor import running, users
+from agent.doctor.machine import Machine
+from agent.doctor.processes import Processes
+from agent.errors import ConfigError
+from agent.whereabouts import SERVICE_LOG
+
+
+class Case(NamedTuple):
+    """All that the examiners look at.
+
+    Attributes:
+        config: The configuration.
+        secrets: What is wrong with its secrets; "" where they are there.
+        user: Who would run the agent.
+        log: The event log's file.
+        machine: The folders that are looked at.
+        processes: Who holds what.
+        agent: The agent that runs on the log, or none.
+    """
+
+    config: config.Config
+    secrets: str
+    user: users.User
+    log: Path
+    machine: Machine
+    processes: Processes
+    agent: running.Running
+
+
+def take(path: Path, user: str | None, root: Path = Path("/")) -> Case:
+    """Read the configuration and look who is there.
+
+    Args:
+        path: The configuration file.
+        user: Who would run the agent, where it is not to be guessed.
+        root: Where the machine's own folders are found.
+
+    Raises:
+        ConfigError: The configuration has faults, other than that a secret is not there for us.
+        GatepostError: There is no such user.
+    """
+    secrets = ""
+    try:
+        read = config.load(path)
+    except ConfigError as error:
+        # The service is given its secrets by systemd (LoadCredential), and we are not.
+        read = config.load(path, with_secrets=False)
+        secrets = "; ".join(str(fault) for fault in error.faults)
+    who = users.find(user)
+    machine = Machine(root)
+    processes = Processes(machine)
+    log, agent = _log(read, who, processes)
+    return Case(read, secrets, who, log, machine, processes, agent)
+
+
+def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[Path, running.Running]:
+    """Return the log of a configuration and who runs on it: an agent first, then a file, then what is usual for the user."""
+    usual = app.log_path(read, simulated=False)
+    if read.log.path is not None:
+        logs = [usual.absolute()]
+    elif user.name == users.SERVICE_USER:
+        logs = [SERVICE_LOG, usual]
+    else:
+        own = Path(user.home, ".local", "state", "gatepost", read.gateway, "events.db")
+        logs = [usual if user.name == users.find_ourselves() else own, SERVICE_LOG]
+    seen = [(log, running.look(log, processes)) for log in logs]
+    for log, agent in seen:
+        if agent.is_there:
+            return log, agent
+    return next(((log, agent) for log, agent in seen if _is_there(log)), seen[0])
+
+
+def _is_there(log: Path) -> bool:
+    try:
+        return log.exists()
+    except OSError:
+        return False  # in a folder that is not for us
