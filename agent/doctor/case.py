@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent import app, config
+from agent.config.variables import NOWHERE
 from agent.doctor import running, users
 from agent.doctor.machine import Machine
 from agent.doctor.processes import Processes
@@ -40,25 +41,35 @@ def take(path: Path, user: str | None, root: Path = Path("/")) -> Case:
 
     Args:
         path: The configuration file.
-        user: Who would run the agent, where it is not to be guessed.
+        user: Who would run the agent; where it is not said, who runs it now, or is likely to.
         root: Where the machine's own folders are found.
 
     Raises:
-        ConfigError: The configuration has faults, other than that a secret is not there for us.
+        ConfigError: The configuration has faults, other than that a secret is there only for the service.
         GatepostError: There is no such user.
     """
-    secrets = ""
+    missing: ConfigError | None = None
     try:
         read = config.load(path)
     except ConfigError as error:
-        # The service is given its secrets by systemd (LoadCredential), and we are not.
-        read = config.load(path, with_secrets=False)
-        secrets = "; ".join(str(fault) for fault in error.faults)
+        missing, read = error, config.load(path, with_secrets=False)
     who = users.find(user)
     machine = Machine(root)
     processes = Processes(machine)
     log, agent = _log(read, who, processes)
+    if user is None and agent.pid is not None and (owner := processes.owner(agent.pid)) is not None:
+        who = users.of(owner)
+    if missing is not None and not (
+        _is_of_the_service(missing) and (agent.is_there or who.name != users.own_name())
+    ):
+        raise missing
+    secrets = "" if missing is None else str(missing)
     return Case(read, secrets, who, log, machine, processes, agent)
+
+
+def _is_of_the_service(error: ConfigError) -> bool:
+    """Whether all that is wrong is secrets that systemd may give to the service alone (LoadCredential)."""
+    return all(NOWHERE in fault.what for fault in error.faults)
 
 
 def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[Path, running.Running]:
@@ -70,7 +81,7 @@ def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[P
         logs = [SERVICE_LOG, usual]
     else:
         own = Path(user.home, ".local", "state", "gatepost", read.gateway, "events.db")
-        logs = [usual if user.name == users.find_ourselves() else own, SERVICE_LOG]
+        logs = [usual if user.name == users.own_name() else own, SERVICE_LOG]
     seen = [(log, running.look(log, processes)) for log in logs]
     for log, agent in seen:
         if agent.is_there:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from agent.needs import Endpoint, TlsClient
 
 PATIENCE: Final = 4.0
-"""Seconds for the connection, and again for TLS."""
+"""Seconds for the name, again for the connection, and again for TLS."""
 
 SOON: Final = 14
 """Days before the end of a certificate from which on it is told."""
@@ -29,9 +30,13 @@ _NO_CHECK_TIME: Final = ssl.VerifyFlags(0x20_0000)
 def examine(need: Endpoint) -> Iterator[Finding]:
     """Go as far as a connection goes; the last finding is a fault where it goes no further."""
     try:
-        addresses = sorted(
-            {str(each[4][0]) for each in socket.getaddrinfo(need.host, need.port, type=socket.SOCK_STREAM)}
+        addresses = _addresses(need.host, need.port)
+    except TimeoutError:
+        yield fault(
+            f"no name server answers within {PATIENCE:g} s: the name {need.host} is not known",
+            "look at the network and at what it calls its name server: cat /etc/resolv.conf",
         )
+        return
     except OSError as error:
         yield fault(f"the name {need.host} is not known: {error.strerror}", _name_server(need.host))
         return
@@ -47,6 +52,32 @@ def examine(need: Endpoint) -> Iterator[Finding]:
             yield ok(f"{need.where} accepts connections")
         else:
             yield from _secured(need, need.tls, plain)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """Return what a name stands for.
+
+    Raises:
+        TimeoutError: Nobody tells; the thread that waits for it is left behind.
+        OSError: It stands for nothing.
+    """
+    found: list[str] = []
+    errors: list[OSError] = []
+
+    def ask() -> None:
+        try:
+            found.extend(str(each[4][0]) for each in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE)
+    if errors:
+        raise errors[0]
+    if asking.is_alive():
+        raise TimeoutError
+    return sorted(set(found))
 
 
 def _name_server(host: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.doctor.case import Case
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 15.0
 """Seconds after which an examiner that hangs is left behind: a silent name server, a disk that does not answer."""
 
 

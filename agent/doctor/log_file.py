@@ -91,7 +91,10 @@ def _read(case: Case) -> Iterator[Finding]:
 
 
 def _open(store: EventStore, *, is_alone: bool) -> None:
-    """Open the file; where nobody writes and all is in the file itself, without making anything beside it."""
+    """Open the file; where nobody writes and all is in the file itself, without making anything beside it.
+
+    After a kill SQLite needs its index of the write-ahead log (-shm), and makes it anew: for the file's owner, also as root.
+    """
     wal = store.path.with_name(store.path.name + "-wal")
     store.open_reader(is_alone=is_alone and not wal.exists())
 

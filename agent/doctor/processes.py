@@ -85,6 +85,13 @@ class Processes:
         shown = command if len(command) <= LONGEST else f"{command[:LONGEST]}…"
         return Process(pid, shown or self._machine.text(f"/proc/{pid}/comm") or "a program")
 
+    def owner(self, pid: int) -> int | None:
+        """Return the number of the user whose process it is; None where it has ended."""
+        try:
+            return self._machine.at(f"/proc/{pid}").stat().st_uid
+        except OSError:
+            return None
+
     def locking(self, file: Path) -> int | None:
         """Return the process that has claimed a file with flock(2), None where none has: proc_locks(5)."""
         try:

@@ -71,25 +71,32 @@ def find(name: str | None) -> User:
     Raises:
         GatepostError: There is no such user.
     """
-    if name is None and os.geteuid() == 0:
-        name = SERVICE_USER if _is_known(SERVICE_USER) else None
-    try:
-        entry = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
-    except KeyError:
-        if name is None:
-            return User(str(os.geteuid()), os.geteuid(), frozenset(os.getgroups()), "/")
+    if name is None and os.geteuid() == 0 and _is_known(SERVICE_USER):
+        name = SERVICE_USER
+    if name is None:
+        return of(os.geteuid())
+    if not _is_known(name):
         raise GatepostError(
             f"there is no user {name!r}; name one that is in /etc/passwd, or leave out --user"
-        ) from None
+        )
+    return of(pwd.getpwnam(name).pw_uid)
+
+
+def of(number: int) -> User:
+    """Return a user by number."""
+    try:
+        entry = pwd.getpwuid(number)
+    except KeyError:  # as in a container
+        return User(str(number), number, frozenset(os.getgroups()), "/")
     groups = frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
     lacks: tuple[str, ...] = ()
-    if entry.pw_uid == os.geteuid() and entry.pw_uid != 0:
+    if number == os.geteuid() and number != 0:
         ours = {*os.getgroups(), os.getegid()}
         lacks = tuple(sorted(group_name(group) for group in groups - ours))
-    return User(entry.pw_name, entry.pw_uid, groups, entry.pw_dir, lacks)
+    return User(entry.pw_name, number, groups, entry.pw_dir, lacks)
 
 
-def find_ourselves() -> str:
+def own_name() -> str:
     """Return our own login name, or our number where we have none."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
