@@ -22,7 +22,6 @@ from agent import alarmview, app, catalog, config, console, foreground, logview
 from agent.clock import Clock, from_iso
 from agent.config import schema
 from agent.console import program, say
-from agent.doctor.command import doctor
 from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
@@ -74,6 +73,13 @@ def run(options: argparse.Namespace) -> int:
     show = is_terminal if options.events is None else options.events
     asyncio.run(foreground.run(gateway, configuration, options.duration, show=show))
     return DONE
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Say what on this machine would stop the gateway."""
+    from agent.doctor import command  # noqa: PLC0415 -- a megabyte that the gateway does without
+
+    return command.doctor(options)
 
 
 # --- what is configured, and what can be ----------------------------------------------------------------------------------
@@ -280,7 +286,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument(
-        "--user", metavar="NAME", help="who would run it; by default you, or for root the service's user"
+        "--user",
+        metavar="NAME",
+        help="who would run it; by default who runs it now, else you, or for root the service's user",
     )
     command.add_argument("--json", action="store_true", help="for programs")
 
