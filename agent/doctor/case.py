@@ -73,7 +73,10 @@ def _is_of_the_service(error: ConfigError) -> bool:
 
 
 def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[Path, running.Running]:
-    """Return the log of a configuration and who runs on it: an agent first, then a file, then what is usual for the user."""
+    """Return the log of a configuration and who runs on it: an agent first, then a file, then what is usual for the user.
+
+    An agent that simulates its devices has a log of its own, but the same far sides.
+    """
     usual = app.log_path(read, simulated=False)
     if read.log.path is not None:
         logs = [usual.absolute()]
@@ -82,11 +85,11 @@ def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[P
     else:
         own = Path(user.home, ".local", "state", "gatepost", read.gateway, "events.db")
         logs = [usual if user.name == users.own_name() else own, SERVICE_LOG]
-    seen = [(log, running.look(log, processes)) for log in logs]
-    for log, agent in seen:
+    for log in [*logs, app.log_path(read, simulated=True)]:
+        agent = running.look(log, processes)
         if agent.is_there:
             return log, agent
-    return next(((log, agent) for log, agent in seen if _is_there(log)), seen[0])
+    return next((log for log in logs if _is_there(log)), logs[0]), running.Running()
 
 
 def _is_there(log: Path) -> bool:

@@ -58,6 +58,7 @@ def _areas(case: Case) -> Iterator[tuple[str, Callable[[], Iterable[Finding]]]]:
     yield "agent", partial(running.examine, case.agent, case.log)
     yield "user", partial(_user, case)
     yield "service", partial(service.examine, case)
+    yield "limits", partial(service.files, case)
     for device in case.config.devices.values():
         yield f"device {device.name}", partial(devices.examine, device, case)
     for entry in case.config.forward.values():

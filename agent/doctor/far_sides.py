@@ -53,9 +53,8 @@ def examine(entry: ForwardEntry, case: Case) -> Iterator[Finding]:
             "the running agent does not know it", "start the agent again: its configuration has changed"
         )
     elif case.agent.is_there:
-        yield note(
-            "whether it takes what we publish, only the running agent knows", "call this again with sudo"
-        )
+        do = "see what is said of the agent" if case.agent.is_hung else "call this again with sudo"
+        yield note("whether it takes what we publish, only the running agent knows", do)
     elif case.secrets:
         yield note(
             f"it was not tried with our credentials: {case.secrets}",
@@ -78,9 +77,10 @@ def _as_told(part: dict[str, object], case: Case, *, is_reached: bool) -> Iterat
         yield ok(
             f"the running agent is connected for {since}: {part['delivered']} delivered, {part['waiting']} waiting"
         )
+    elif part["health"] == "starting":
+        yield note(f"the running agent is still connecting, for {since}", "call this again in a minute")
     elif is_reached:  # else it was just said
-        reason = str(part.get("reason", "it is still connecting"))
-        what, _, todo = reason.partition("; ")
+        what, _, todo = str(part.get("reason", "")).partition("; ")
         yield fault(f"the running agent is not connected for {since}: {what}", todo or "see: gatepost status")
     if part["rejected"]:
         yield note(

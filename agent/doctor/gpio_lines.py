@@ -60,17 +60,20 @@ def examine(need: GpioLine, case: Case) -> Iterator[Finding]:
 def _held(what: str, chip: str, offset: int, consumer: str, case: Case) -> Finding:
     """Say who has a line, as far as the kernel tells it."""
     holders = case.processes.holding_line(chip, offset)
-    if case.agent.pid is not None and case.agent.pid in {each.pid for each in holders}:
-        return ok(f"{what} is held by the running agent")
+    perhaps = [] if holders else case.processes.holding_some_line()
     named = f", which calls itself {consumer!r}" if consumer else ""
-    if holders:
+    if case.agent.pid in {each.pid for each in holders}:
+        return ok(f"{what} is held by the running agent")
+    if case.agent.pid in {each.pid for each in perhaps} or (case.agent.is_there and not holders):
+        return ok(f"{what} is in use{named}, by the running agent as it seems")
+    if holders or perhaps:
+        who = " or ".join(str(each) for each in holders or perhaps)
         return fault(
-            f"{what} is held by {holders[0]}{named}",
-            f"end that program (sudo kill {holders[0].pid}, or systemctl stop where it is a service), or choose another pin",
+            f"{what} is held by {who}{named}",
+            f"end that program (sudo kill {(holders or perhaps)[0].pid}, or systemctl stop where it is a service), "
+            "or choose another pin",
         )
-    if case.processes.unseen or case.agent.is_there:
-        if case.agent.is_there:
-            return ok(f"{what} is in use{named}, by the running agent as it seems")
+    if case.processes.unseen:
         return fault(f"{what} is in use{named}", "call this again with sudo to see by which program")
     return fault(
         f"{what} is in use by the kernel{named}",

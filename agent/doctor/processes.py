@@ -41,6 +41,7 @@ class Processes:
         self.unseen = 0
         self._files: dict[str, set[int]] = {}
         self._lines: dict[tuple[str, int], set[int]] = {}
+        self._untold: set[int] = set()
         for folder in machine.at("/proc").glob("[0-9]*"):
             pid = int(folder.name) if folder.name.isdecimal() else os.getpid()
             if pid != os.getpid():
@@ -58,13 +59,16 @@ class Processes:
             with contextlib.suppress(OSError):
                 target = str(descriptor.readlink())
                 self._files.setdefault(target, set()).add(pid)
-                if target == "anon_inode:gpio-line":
+                if target.startswith("anon_inode:gpio-"):
                     self._look_at_lines(folder / "fdinfo" / descriptor.name, pid)
 
     def _look_at_lines(self, info: Path, pid: int) -> None:
         """Note the lines that one descriptor holds: linereq_show_fdinfo in drivers/gpio/gpiolib-cdev.c of newer kernels."""
         chip = ""
-        for line in info.read_text().splitlines():
+        text = info.read_text()
+        if "gpio-line:" not in text:  # of an older kernel, or taken by ABI v1
+            self._untold.add(pid)
+        for line in text.splitlines():
             key, _, value = line.partition(":")
             if key == "gpio-chip":
                 chip = value.strip()
@@ -78,6 +82,10 @@ class Processes:
     def holding_line(self, chip: str, offset: int) -> list[Process]:
         """Return the processes that have a GPIO line, as far as the kernel tells it."""
         return [self.named(pid) for pid in sorted(self._lines.get((chip, offset), ()))]
+
+    def holding_some_line(self) -> list[Process]:
+        """Return the processes that have GPIO lines, and the kernel does not tell which."""
+        return [self.named(pid) for pid in sorted(self._untold)]
 
     def named(self, pid: int) -> Process:
         """Return a process by its number."""

@@ -35,10 +35,9 @@ FILES_EACH: Final = 4
 
 
 def examine(case: Case) -> Iterator[Finding]:
-    """Look at the unit and at limits."""
+    """Look at the unit."""
     if case.machine.at("/run/systemd/system").exists():  # sd_booted(3)
         yield from judge(_show(), case.user.name)
-    yield from files(case)
 
 
 def _show() -> dict[str, str]:

@@ -130,6 +130,7 @@ AS_NOBODY: Final = """
 import ctypes, encodings.idna, os, resource, sys
 from pathlib import Path
 from agent import cli, config
+import agent.doctor.command
 read = config.load(Path(sys.argv[-1]))  # as root, for Python and the checkout may be for root only
 config.load = lambda *_, **__: read
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -34,7 +34,7 @@ def here(tmp_path: Path) -> Case:
 
 def test_every_area_is_examined_and_those_without_a_finding_are_left_out(here: Case) -> None:
     names = [area.name for area in examination.examine(here)]
-    assert names == ["agent", "service", "device beat", "disk", "log", "clock"]
+    assert names == ["agent", "limits", "device beat", "disk", "log", "clock"]
 
 
 def test_an_area_that_hangs_is_left_behind_and_the_others_are_told(

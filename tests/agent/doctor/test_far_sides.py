@@ -229,6 +229,10 @@ def test_a_running_agent_that_is_not_connected_says_why(site: Site) -> None:
     ("agent", "said"),
     [
         (Running(5, {"forwarders": {}}), "the running agent does not know it"),
+        (
+            Running(5, {"forwarders": {"site": DOWN | {"health": "starting", "rejected": 0}}}),
+            "is still connecting",
+        ),
         (Running(5, None, "it answers only its own user and root"), "only the running agent knows"),
     ],
 )

@@ -79,6 +79,24 @@ def test_a_line_of_another_process_is_a_fault_also_while_an_agent_runs(machine: 
     assert found.level is Level.FAULT
 
 
+@pytest.mark.parametrize("handle", ["gpio-linehandle", "gpio-event", "gpio-line"])
+def test_a_process_whose_lines_the_kernel_does_not_tell_may_have_it(
+    machine: FakeMachine, handle: str
+) -> None:
+    """As with ABI v1, and with kernels before they told it."""
+    used(machine, "gpioset")
+    machine.process(977, "gpioset --mode=signal gpiochip0 17=1", "/dev/gpiochip0", f"anon_inode:{handle}")
+    machine.write("/proc/977/fdinfo/4", "pos:\t0\nflags:\t02\n")
+    (found,) = look(case(machine))
+    assert found.level is Level.FAULT
+    assert (
+        "is held by gpioset --mode=signal gpiochip0 17=1 (process 977), which calls itself 'gpioset'"
+        in found.what
+    )
+    (found,) = look(case(machine, agent=Running(pid=977)))
+    assert (found.level, found.what.endswith("by the running agent as it seems")) == (Level.OK, True)
+
+
 def test_a_line_that_no_process_has_is_the_kernels(machine: FakeMachine) -> None:
     used(machine, "onewire@0")
     holder(machine, 977, 18)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from support.configurations import gateway
 
 from agent import app
-from agent.doctor import running
+from agent.doctor import case, running
 from agent.doctor.findings import Level
 from agent.doctor.machine import Machine
 from agent.doctor.processes import Processes
@@ -98,3 +98,18 @@ def test_a_socket_that_is_not_for_us_is_no_agent_that_is_missing(
     assert found.is_there
     level, what = told(found, log)
     assert (level, "it answers only its own user and root" in what) == (Level.NOTE, True)
+
+
+def test_an_agent_that_simulates_is_found_too_for_it_has_the_same_far_sides(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = site.agent(BEAT, "--simulate")
+    agent.start_and_wait()
+    monkeypatch.setenv("XDG_STATE_HOME", str(site.folder / "a" / "state"))
+    found = case.take(agent.path, None)
+    assert (found.agent.pid, found.log) == (agent.pid, agent.log)
+    *_, told_too = running.examine(found.agent, found.log)
+    assert (told_too.level, told_too.do) == (Level.NOTE, "start it without --simulate")
+    agent.stop()
+    found = case.take(agent.path, None)
+    assert (found.agent.is_there, found.log.name) == (False, "events.db")
