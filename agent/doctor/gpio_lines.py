@@ -59,26 +59,33 @@ def examine(need: GpioLine, case: Case) -> Iterator[Finding]:
 
 def _held(what: str, chip: str, offset: int, consumer: str, case: Case) -> Finding:
     """Say who has a line, as far as the kernel tells it."""
-    holders = case.processes.holding_line(chip, offset)
-    perhaps = [] if holders else case.processes.holding_some_line()
     named = f", which calls itself {consumer!r}" if consumer else ""
+    holders = case.processes.holding_line(chip, offset)
     if case.agent.pid in {each.pid for each in holders}:
         return ok(f"{what} is held by the running agent")
-    if case.agent.pid in {each.pid for each in perhaps} or (case.agent.is_there and not holders):
-        return ok(f"{what} is in use{named}, by the running agent as it seems")
-    if holders or perhaps:
-        who = " or ".join(str(each) for each in holders or perhaps)
+    if holders:
         return fault(
-            f"{what} is held by {who}{named}",
-            f"end that program (sudo kill {(holders or perhaps)[0].pid}, or systemctl stop where it is a service), "
-            "or choose another pin",
+            f"{what} is held by {holders[0]}{named}", f"{_end(holders[0].pid)}, or choose another pin"
         )
+    untold = case.processes.holding_some_line()
+    if case.agent.is_there and (not untold or case.agent.pid in {each.pid for each in untold}):
+        return ok(f"{what} is in use{named}, by the running agent as it seems")
+    for each in untold:
+        if consumer and consumer in each.program:
+            return fault(f"{what} is held by {each}, as it seems", f"{_end(each.pid)}, or choose another pin")
     if case.processes.unseen:
         return fault(f"{what} is in use{named}", "call this again with sudo to see by which program")
-    return fault(
-        f"{what} is in use by the kernel{named}",
-        "look for a dtoverlay= or dtparam= in /boot/firmware/config.txt that takes it, or choose another pin",
-    )
+    overlay = "look for a dtoverlay= or dtparam= in /boot/firmware/config.txt that takes it"
+    if untold:
+        programs = " or ".join(str(each) for each in untold)
+        return fault(
+            f"{what} is in use by the kernel or a program{named}", f"{overlay}; else it may be {programs}"
+        )
+    return fault(f"{what} is in use by the kernel{named}", f"{overlay}, or choose another pin")
+
+
+def _end(pid: int) -> str:
+    return f"end that program (sudo kill {pid}, or systemctl stop where it is a service)"
 
 
 def header_chip(machine: Machine) -> int:

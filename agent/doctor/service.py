@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.doctor.case import Case
+    from agent.doctor.machine import Machine
 
 UNIT: Final = "gatepost.service"
+_FOLDERS: Final = (
+    "/etc/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+)
 PATIENCE: Final = 3.0
 """Seconds for systemctl."""
 
@@ -38,6 +45,11 @@ def examine(case: Case) -> Iterator[Finding]:
     """Look at the unit."""
     if case.machine.at("/run/systemd/system").exists():  # sd_booted(3)
         yield from judge(_show(), case.user.name)
+
+
+def is_installed(machine: Machine) -> bool:
+    """Whether the unit is there."""
+    return any(machine.at(f"{folder}/{UNIT}").exists() for folder in _FOLDERS)
 
 
 def _show() -> dict[str, str]:
@@ -73,7 +85,7 @@ def judge(unit: Mapping[str, str], user: str) -> Iterator[Finding]:
         yield ok(f"the service is {state}")
     if unit.get("NRestarts", "0") not in {"", "0"}:
         yield note(f"systemd has restarted the service {unit['NRestarts']} times", log)
-    if unit.get("WatchdogUSec", "") in {"0", "infinity"}:
+    if state == "active" and unit.get("WatchdogUSec", "") in {"0", "infinity"}:  # before the start it is 0
         yield note("systemd does not watch whether the agent hangs", "put WatchdogSec=30 into the unit")
     if (runs_as := unit.get("User", "")) and runs_as != user:
         yield note(

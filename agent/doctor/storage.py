@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.doctor import service
 from agent.doctor.findings import Finding, fault, note, ok
+from agent.whereabouts import SERVICE_LOG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +66,9 @@ def examine(case: Case) -> Iterator[Finding]:
     except OSError as error:
         yield fault(f"cannot look at {there}: {error.strerror}", "call this again with sudo")
         return
-    if not allowed:
+    if there != folder and case.log == SERVICE_LOG and service.is_installed(case.machine):
+        yield ok(f"systemd makes {folder} when it starts the service")
+    elif not allowed:
         verb = "write in" if there == folder else "make folders in"
         yield fault(
             f"{case.user.name} may not {verb} {there}, and the log is to be {case.log}",

@@ -89,12 +89,14 @@ def test_a_process_whose_lines_the_kernel_does_not_tell_may_have_it(
     machine.write("/proc/977/fdinfo/4", "pos:\t0\nflags:\t02\n")
     (found,) = look(case(machine))
     assert found.level is Level.FAULT
-    assert (
-        "is held by gpioset --mode=signal gpiochip0 17=1 (process 977), which calls itself 'gpioset'"
-        in found.what
-    )
+    assert found.what.endswith("is held by gpioset --mode=signal gpiochip0 17=1 (process 977), as it seems")
     (found,) = look(case(machine, agent=Running(pid=977)))
     assert (found.level, found.what.endswith("by the running agent as it seems")) == (Level.OK, True)
+    used(machine, "onewire@0")
+    (found,) = look(case(machine))
+    assert found.what.endswith("is in use by the kernel or a program, which calls itself 'onewire@0'")
+    assert "sudo kill" not in found.do, "it may well be innocent"
+    assert found.do.endswith("else it may be gpioset --mode=signal gpiochip0 17=1 (process 977)")
 
 
 def test_a_line_that_no_process_has_is_the_kernels(machine: FakeMachine) -> None:

@@ -97,6 +97,11 @@ def test_the_unit_is_judged_by_its_properties(changed: dict[str, str], level: Le
     assert all(each.do for each in found if each.level is not Level.OK)
 
 
+def test_a_unit_that_was_not_started_yet_is_not_asked_for_its_watchdog() -> None:
+    found = service.judge(UNIT | {"ActiveState": "inactive", "WatchdogUSec": "0"}, "gatepost")
+    assert ["not started" in each.what for each in found] == [True]
+
+
 def test_a_machine_without_the_unit_is_passed_over() -> None:
     assert not list(service.judge({"LoadState": "not-found", "ActiveState": "inactive"}, "gatepost"))
 

@@ -126,3 +126,18 @@ def test_a_file_system_that_has_met_errors_is_told(tmp_path: Path) -> None:
     machine.write("/sys/fs/ext4/mmcblk0p2/errors_count", "7\n")
     (found,) = storage.wear(machine)
     assert (found.level, found.what) == (Level.NOTE, "the file system on mmcblk0p2 has met 7 errors")
+
+
+def test_the_services_own_folder_is_made_by_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = FakeMachine(tmp_path)
+    here = case(machine, user=anna())
+    here.log.parent.rmdir()
+    here.log.parent.parent.chmod(0o755)
+    monkeypatch.setattr(storage, "SERVICE_LOG", here.log)
+    assert [each.level for each in storage.examine(here) if "anna" in each.what] == [Level.FAULT]
+    machine.write("/etc/systemd/system/gatepost.service")
+    found = list(storage.examine(here))
+    assert not of(found, Level.FAULT)
+    assert [each.what for each in found if "systemd" in each.what] == [
+        f"systemd makes {here.log.parent} when it starts the service"
+    ]
