@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.doctor import users
-from agent.doctor.findings import Finding, fault, ok
+from agent.doctor.findings import Finding, fault, note, ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,17 +44,17 @@ def examine(need: GpioLine, case: Case) -> Iterator[Finding]:
             )
             return
         line = machine.line(device, need.offset)
-    except OSError as error:
+    except PermissionError:
         if case.user.may(file, write=True):
-            yield fault(
-                f"{device} does not tell about {need.name}: {error.strerror}", "call this again with sudo"
-            )
-        return
-    yield (
-        _held(what, machine.resolved(device).removeprefix("/dev/"), need.offset, line.consumer, case)
-        if (line.is_used)
-        else ok(f"{what} is free")
-    )
+            yield note(f"whether {what} is free, is not for us to see", "call this again with sudo")
+    except OSError as error:
+        yield fault(f"{device} does not tell about {need.name}: {error.strerror}", "is it a GPIO chip?")
+    else:
+        if line.is_used:
+            name = machine.resolved(device).removeprefix("/dev/")
+            yield _held(what, name, need.offset, line.consumer, case)
+        else:
+            yield ok(f"{what} is free")
 
 
 def _held(what: str, chip: str, offset: int, consumer: str, case: Case) -> Finding:

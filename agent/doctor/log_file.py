@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from agent.doctor.findings import Finding, fault, note, ok
 from agent.errors import GatepostError
-from agent.eventlog import EventStore
+from agent.eventlog import EventStore, schema
 from agent.eventlog.opening import Senseless
-from agent.eventlog.schema import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +59,7 @@ def _read(case: Case) -> Iterator[Finding]:
         version = int(store.db.execute("PRAGMA user_version").fetchone()[0])
         _, newest, was_clean = store.newest()
         faults, is_whole = quick_check(store.db, READ_FOR)
-        refused = store.rejected() if not faults else []
+        refused = schema.refused(store.db) if not faults and version == schema.VERSION else None
     except GatepostError as error:  # newer, or another program's
         what, _, todo = str(error).partition("; ")
         yield fault(what, todo)
@@ -75,7 +74,7 @@ def _read(case: Case) -> Iterator[Finding]:
         yield _damaged(log, what)
     if not faults:
         part = "" if is_whole else f", as far as it could be read in {READ_FOR:g} s"
-        older = "" if version == VERSION else f", which the next start makes {VERSION}"
+        older = "" if version == schema.VERSION else f", which the next start makes {schema.VERSION}"
         yield ok(f"the log is whole{part}: {size}, schema {version}{older}, last event {newest}")
     if not was_clean and not case.agent.is_there:
         yield note(
@@ -83,9 +82,9 @@ def _read(case: Case) -> Iterator[Finding]:
             "nothing, if you know why; else look at its messages: journalctl -u gatepost -b -1 -n 50",
         )
     if refused:
-        latest = refused[-1]
+        count, consumer, reason = refused
         yield note(
-            f"{len(refused)} events were refused by a far side, the latest by {latest.consumer}: {latest.reason}",
+            f"{count} events were refused by a far side, the latest by {consumer}: {reason}",
             f"gatepost events --rejected {case.config.path}",
         )
 

@@ -25,25 +25,29 @@ def lines(areas: Sequence[Area], case: Case, paint: Style, width: int) -> Iterat
     board = case.machine.text("/proc/device-tree/model")
     on = f" on {board}" if board else ""
     yield paint("bold", f"{case.config.gateway}: {case.config.path}, for user {case.user.name}{on}")
-    number = 0
+    numbers: dict[Finding, int] = {}
     for area in areas:
         yield ""
         yield paint("dim", area.name)
         for finding in area.findings:
-            if finding.level is not Level.OK:
-                number += 1
-            yield from _finding(finding, number, paint, width)
+            is_said = finding in numbers
+            if finding.level is not Level.OK and not is_said:
+                numbers[finding] = len(numbers) + 1
+            yield from _finding(finding, numbers.get(finding), paint, width, is_said=is_said)
     yield ""
     yield _sum(areas, paint)
 
 
-def _finding(finding: Finding, number: int, paint: Style, width: int) -> Iterator[str]:
-    mark = "  " if finding.level is Level.OK else f"{number:2}"
+def _finding(
+    finding: Finding, number: int | None, paint: Style, width: int, *, is_said: bool
+) -> Iterator[str]:
+    """Return a finding; what to do is told where it is said first, and the number tells where that was."""
+    mark = "  " if number is None else f"{number:2}"
     first, *more = _wrapped(finding.what, width)
     yield f"{mark}  {paint(_STYLES[finding.level], f'{finding.level:<5}')}  {first}"
     margin = " " * _MARGIN
     yield from (margin + line for line in more)
-    if finding.do:
+    if finding.do and not is_said:
         yield from (margin + line for line in _wrapped(f"do: {finding.do}", width, indent="    "))
 
 
@@ -55,7 +59,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 
 
 def _sum(areas: Sequence[Area], paint: Style) -> str:
-    levels = [finding.level for area in areas for finding in area.findings]
+    levels = [finding.level for finding in {finding for area in areas for finding in area.findings}]
     faults, notes = levels.count(Level.FAULT), levels.count(Level.NOTE)
     noted = f", {_counted(notes, 'note')}" if notes else ""
     if not faults:

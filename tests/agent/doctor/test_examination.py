@@ -192,6 +192,15 @@ def test_the_report_numbers_what_needs_doing_and_ends_with_the_sum(here: Case) -
     assert all(len(line) <= 60 for line in lines[1:])
 
 
+def test_what_several_devices_lack_has_one_number_and_is_told_once_what_to_do(here: Case) -> None:
+    lack = fault("lgpio is not installed", "install it")
+    lines = shown(here, [Area("device door", [lack]), Area("device fan", [note("old", "renew it"), lack])])
+    assert lines.count(" 1  fault  lgpio is not installed") == 2
+    assert lines.count("           do: install it") == 1
+    assert " 2  note   old" in lines
+    assert lines[-1] == "1 fault (device door, device fan), 1 note"
+
+
 def test_a_report_without_faults_says_that_nothing_would_stop_it(here: Case) -> None:
     assert shown(here, [AREAS[0]])[-1] == "nothing would stop it"
     assert shown(here, [AREAS[0], AREAS[2]])[-1] == "nothing would stop it, 1 note"

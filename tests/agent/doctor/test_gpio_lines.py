@@ -127,6 +127,26 @@ def test_a_user_who_may_not_open_the_chip_is_told_the_group(machine: FakeMachine
     assert found.do.startswith("sudo usermod -aG ")
 
 
+def test_a_chip_that_only_the_user_may_ask_is_a_note(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> Chip:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(machine, "chip", refuse)
+    (found,) = look(case(machine))
+    assert (found.level, found.do) == (Level.NOTE, "call this again with sudo")
+    (found,) = look(case(machine, user=anna()))
+    assert (found.level, found.what.startswith("anna may not open")) == (Level.FAULT, True)
+
+
+def test_a_file_that_is_no_chip_is_a_fault(machine: FakeMachine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "chip", Machine(machine.root).chip)
+    (found,) = look(case(machine))
+    assert found.level is Level.FAULT
+    assert "does not tell about GPIO17" in found.what
+
+
 @pytest.mark.parametrize(
     ("model", "has_chip_4", "number"),
     [

@@ -139,15 +139,26 @@ def test_a_run_that_did_not_end_by_itself_is_told(here: Case) -> None:
 
 def test_events_that_were_refused_are_told_with_the_reason(here: Case) -> None:
     db = sqlite3.connect(here.log)
-    db.execute("INSERT INTO streams VALUES (1, 'reading', 'scale', '[\"value\"]', '{}')")
-    db.execute("INSERT INTO rejected VALUES (7, 'site', 1, 'the broker does not let us publish')")
+    db.execute("INSERT INTO rejected VALUES (7, 'site', 5, 'the broker does not let us publish')")
+    db.execute("INSERT INTO rejected VALUES (8, 'office', 1, 'too large')")
     db.commit()
     db.close()
     (found,) = of(look(here), Level.NOTE)
     assert (
         found.what
-        == "1 events were refused by a far side, the latest by site: the broker does not let us publish"
+        == "2 events were refused by a far side, the latest by site: the broker does not let us publish"
     )
+
+
+def test_a_log_of_an_earlier_version_is_told_with_what_becomes_of_it(here: Case) -> None:
+    db = sqlite3.connect(here.log)
+    db.executescript(
+        "DROP VIEW readable; DROP TABLE clocks; DROP TABLE ahead; DROP TABLE rejected;"
+        "ALTER TABLE events DROP COLUMN recorded; PRAGMA user_version = 1"
+    )
+    db.close()
+    (found,) = look(here)
+    assert (found.level, "schema 1, which the next start makes 2" in found.what) == (Level.OK, True)
 
 
 def test_damaged_files_that_were_set_aside_are_told(here: Case) -> None:
