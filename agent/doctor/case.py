@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent import app, config
 from agent.config.variables import NOWHERE
-from agent.doctor import running, users
+from agent.doctor import running, unit, users
 from agent.doctor.machine import Machine
 from agent.doctor.processes import Processes
 from agent.errors import ConfigError
 from agent.whereabouts import SERVICE_LOG
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Case(NamedTuple):
@@ -25,6 +28,7 @@ class Case(NamedTuple):
         machine: The folders that are looked at.
         processes: Who holds what.
         agent: The agent that runs on the log, or none.
+        unit: What systemd says of the service; empty where there is none.
     """
 
     config: config.Config
@@ -34,6 +38,7 @@ class Case(NamedTuple):
     machine: Machine
     processes: Processes
     agent: running.Running
+    unit: Mapping[str, str]
 
 
 def take(path: Path, user: str | None, root: Path = Path("/")) -> Case:
@@ -57,14 +62,17 @@ def take(path: Path, user: str | None, root: Path = Path("/")) -> Case:
     machine = Machine(root)
     processes = Processes(machine)
     log, agent = _log(read, who, processes)
+    service = unit.properties(machine)
     if user is None and agent.pid is not None and (owner := processes.owner(agent.pid)) is not None:
         who = users.of(owner)
+    if who.name == service.get("User"):
+        who = who.joined(service.get("SupplementaryGroups", "").split())
     if missing is not None and not (
         _is_of_the_service(missing) and (agent.is_there or who.name != users.own_name())
     ):
         raise missing
     secrets = "" if missing is None else str(missing)
-    return Case(read, secrets, who, log, machine, processes, agent)
+    return Case(read, secrets, who, log, machine, processes, agent, service)
 
 
 def _is_of_the_service(error: ConfigError) -> bool:
@@ -79,7 +87,9 @@ def _log(read: config.Config, user: users.User, processes: Processes) -> tuple[P
     """
     usual = app.log_path(read, simulated=False)
     if read.log.path is not None:
-        logs = [usual.absolute()]
+        # A path without a root is one of the working folder, which for the service is the log's usual one.
+        folder = SERVICE_LOG.parent if user.name == users.SERVICE_USER else Path.cwd()
+        logs = [folder / usual]
     elif user.name == users.SERVICE_USER:
         logs = [SERVICE_LOG, usual]
     else:

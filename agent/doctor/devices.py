@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.doctor import files, gpio_lines, serial_ports
-from agent.doctor.findings import Finding, Level, note, ok, said
+from agent.doctor.findings import Finding, Level, counted, note, ok, said
 from agent.needs import File, GpioLine, Library, SerialPort, needs_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def examine(device: Device, case: Case) -> Iterator[Finding]:
         yield said(part.get("reason", "it is down"), "see: gatepost status")
     elif part is not None and part["health"] == "up":
         bad = f", {part['bad']} of them bad" if part["bad"] else ""
-        yield ok(f"it is up in the running agent, with {part['readings']} readings{bad}")
+        yield ok(f"it is up in the running agent, with {counted(part['readings'], 'reading')}{bad}")
     elif case.agent.status is not None and part is None:
         yield note(
             "the running agent does not know it", "start the agent again: its configuration has changed"

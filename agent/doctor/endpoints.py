@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.doctor.findings import Finding, fault, note, ok, said
+from agent.doctor.findings import Finding, counted, fault, note, ok, said
 from agent.errors import Disconnected
 from agent.forwarders._tls import Shown, explain
 
@@ -129,8 +129,8 @@ def _days(whose: str, certificate: Any, before: str, renew: str) -> Finding:
     if left < 0:
         return fault(f"{what}has ended on {day}", f"{renew}; or our clock is wrong")
     if left < SOON:
-        return note(f"{what}ends on {day}, in {left} days", renew)
-    return ok(f"{what}is valid until {day}, for {left} days more")
+        return note(f"{what}ends on {day}, in {counted(left, 'day')}", renew)
+    return ok(f"{what}is valid until {day}, for {counted(left, 'day')} more")
 
 
 def read_own(certificate: str, key: str) -> Any:

@@ -13,7 +13,7 @@ from agent import app
 from agent.clock import Clock
 from agent.contracts import Gateway
 from agent.doctor import endpoints
-from agent.doctor.findings import Finding, Level, fault, note, ok, said
+from agent.doctor.findings import Finding, Level, counted, fault, note, ok, said
 from agent.errors import Disconnected, Rejected
 from agent.events import Event
 from agent.needs import CanTryOut, Endpoint, needs_of
@@ -84,7 +84,7 @@ def _as_told(part: dict[str, object], case: Case, *, is_reached: bool) -> Iterat
         yield fault(f"the running agent is not connected for {since}: {what}", todo or "see: gatepost status")
     if part["rejected"]:
         yield note(
-            f"{part['rejected']} events were refused in this run",
+            f"refused in this run: {counted(int(str(part['rejected'])), 'event')}",
             f"gatepost events --rejected {case.config.path}",
         )
 

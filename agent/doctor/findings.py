@@ -46,6 +46,11 @@ def fault(what: str, do: str) -> Finding:
     return Finding(Level.FAULT, what, do)
 
 
+def counted(count: int, word: str) -> str:
+    """Return a number and what it counts: `1 event`, `2 events`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def said(error: Exception | str, do: str = "") -> Finding:
     """Return a fault in the words of a part: what is wrong, `; `, and what to do about it."""
     what, _, todo = str(error).partition("; ")

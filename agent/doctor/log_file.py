@@ -7,7 +7,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
 
-from agent.doctor.findings import Finding, fault, note, ok
+from agent.doctor.findings import Finding, counted, fault, note, ok
 from agent.errors import GatepostError
 from agent.eventlog import EventStore, schema
 from agent.eventlog.opening import Senseless
@@ -46,7 +46,7 @@ def examine(case: Case) -> Iterator[Finding]:
     aside = sorted(log.parent.glob(f"{log.name}.damaged-*[0-9]"))
     if aside:
         yield note(
-            f"{len(aside)} damaged logs were set aside, the last one is {aside[-1].name}",
+            f"damaged logs were set aside: {len(aside)}, the last one is {aside[-1].name}",
             "the card or the power supply may be failing; once they are not needed: remove them",
         )
 
@@ -84,7 +84,7 @@ def _read(case: Case) -> Iterator[Finding]:
     if refused:
         count, consumer, reason = refused
         yield note(
-            f"{count} events were refused by a far side, the latest by {consumer}: {reason}",
+            f"far sides have refused {counted(count, 'event')}, the latest by {consumer}: {reason}",
             f"gatepost events --rejected {case.config.path}",
         )
 

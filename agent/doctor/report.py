@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.doctor.findings import Level
+from agent.doctor.findings import Level, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,15 +61,11 @@ def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
 def _sum(areas: Sequence[Area], paint: Style) -> str:
     levels = [finding.level for finding in {finding for area in areas for finding in area.findings}]
     faults, notes = levels.count(Level.FAULT), levels.count(Level.NOTE)
-    noted = f", {_counted(notes, 'note')}" if notes else ""
+    noted = f", {counted(notes, 'note')}" if notes else ""
     if not faults:
         return paint("green", f"nothing would stop it{noted}")
     where = ", ".join(area.name for area in areas if area.level is Level.FAULT)
-    return paint("red", f"{_counted(faults, 'fault')} ({where}){noted}")
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return paint("red", f"{counted(faults, 'fault')} ({where}){noted}")
 
 
 def document(areas: Sequence[Area], case: Case) -> dict[str, Any]:

@@ -1,39 +1,17 @@
-"""The systemd unit, where it is installed: how it went, its watchdog, its limits."""
+"""The systemd unit, where it is installed: how it went, its watchdog; and the limit of open files."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import subprocess
 from typing import TYPE_CHECKING, Final
 
-from agent.doctor.findings import Finding, fault, note, ok
+from agent.doctor.findings import Finding, counted, fault, note, ok
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.doctor.case import Case
-    from agent.doctor.machine import Machine
 
-UNIT: Final = "gatepost.service"
-_FOLDERS: Final = (
-    "/etc/systemd/system",
-    "/usr/local/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/lib/systemd/system",
-)
-PATIENCE: Final = 3.0
-"""Seconds for systemctl."""
-
-_PROPERTIES: Final = (
-    "LoadState",
-    "ActiveState",
-    "Result",
-    "ExecMainStatus",
-    "NRestarts",
-    "WatchdogUSec",
-    "User",
-)
 _CONFIG_FAULT: Final = "78"
 
 USUAL_FILES: Final = 40
@@ -43,32 +21,12 @@ FILES_EACH: Final = 4
 
 def examine(case: Case) -> Iterator[Finding]:
     """Look at the unit."""
-    if case.machine.at("/run/systemd/system").exists():  # sd_booted(3)
-        yield from judge(_show(), case.user.name)
-
-
-def is_installed(machine: Machine) -> bool:
-    """Whether the unit is there."""
-    return any(machine.at(f"{folder}/{UNIT}").exists() for folder in _FOLDERS)
-
-
-def _show() -> dict[str, str]:
-    """Ask systemd about the unit; nothing where it does not answer."""
-    program = shutil.which("systemctl")
-    if program is None:
-        return {}
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(  # noqa: S603 -- a fixed command
-            [program, "show", UNIT, f"--property={','.join(_PROPERTIES)}"],
-            capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
-        return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-    return {}
+    yield from judge(case.unit, case.user.name)
 
 
 def judge(unit: Mapping[str, str], user: str) -> Iterator[Finding]:
     """Say how the unit is, from its properties (org.freedesktop.systemd1(5))."""
-    if unit.get("LoadState") != "loaded":
+    if not unit:
         return
     state = unit.get("ActiveState", "")
     log = "see: journalctl -u gatepost -n 50"
@@ -84,7 +42,7 @@ def judge(unit: Mapping[str, str], user: str) -> Iterator[Finding]:
     else:
         yield ok(f"the service is {state}")
     if unit.get("NRestarts", "0") not in {"", "0"}:
-        yield note(f"systemd has restarted the service {unit['NRestarts']} times", log)
+        yield note(f"systemd has restarted the service {counted(int(unit['NRestarts']), 'time')}", log)
     if state == "active" and unit.get("WatchdogUSec", "") in {"0", "infinity"}:  # before the start it is 0
         yield note("systemd does not watch whether the agent hangs", "put WatchdogSec=30 into the unit")
     if (runs_as := unit.get("User", "")) and runs_as != user:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.doctor import service
-from agent.doctor.findings import Finding, fault, note, ok
+from agent.doctor import unit
+from agent.doctor.findings import Finding, counted, fault, note, ok
 from agent.whereabouts import SERVICE_LOG
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def examine(case: Case) -> Iterator[Finding]:
     except OSError as error:
         yield fault(f"cannot look at {there}: {error.strerror}", "call this again with sudo")
         return
-    if there != folder and case.log == SERVICE_LOG and service.is_installed(case.machine):
+    if there != folder and case.log == SERVICE_LOG and unit.is_installed(case.machine):
         yield ok(f"systemd makes {folder} when it starts the service")
     elif not allowed:
         verb = "write in" if there == folder else "make folders in"
@@ -162,7 +162,7 @@ def wear(machine: Machine) -> Iterator[Finding]:
         if count := _number(machine.text(file)):
             name = file.split("/")[4]
             yield note(
-                f"the file system on {name} has met {count} errors",
+                f"the file system on {name} has met {counted(count, 'error')}",
                 "the card may be failing: copy what matters, have it checked at the next start (fsck), replace it",
             )
 

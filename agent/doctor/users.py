@@ -13,6 +13,7 @@ import msgspec
 from agent.errors import GatepostError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SERVICE_USER = "gatepost"
@@ -35,6 +36,11 @@ class User(msgspec.Struct, frozen=True):
     groups: frozenset[int]
     home: str
     lacks: tuple[str, ...] = ()
+
+    def joined(self, groups: Iterable[str]) -> User:
+        """Return the user with further groups, as the service may give them; those that do not exist are left out."""
+        known = [each.gr_gid for each in grp.getgrall() if each.gr_name in set(groups)]
+        return msgspec.structs.replace(self, groups=self.groups.union(known))
 
     def may(self, file: Path, *, write: bool = False) -> bool:
         """Whether the user may open a file, by its owner, group and mode; root may open any.

@@ -74,7 +74,7 @@ def case(
     file = machine.write("/etc/gatepost.yaml", text)
     log = machine.at("/var/lib/gatepost/events.db")
     log.parent.mkdir(parents=True, exist_ok=True)
-    return Case(config.load(file), "", user, log, machine, Processes(machine), agent or Running())
+    return Case(config.load(file), "", user, log, machine, Processes(machine), agent or Running(), {})
 
 
 def of(findings: list[Finding], level: Level) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import io
 import os
 import threading
@@ -161,6 +162,11 @@ def test_who_may_open_a_file_goes_by_owner_then_group_then_others(
     user = anna(*([file.stat().st_gid] if shares else []))
     assert (user.may(file), user.may(file, write=True)) == (may_read, may_write)
     assert users.User("root", 0, frozenset(), "/root").may(file, write=True)
+
+
+def test_the_groups_that_only_the_service_has_count() -> None:
+    group = grp.getgrall()[-1]
+    assert group.gr_gid in anna().joined([group.gr_name, "no-such-group"]).groups
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------

@@ -222,7 +222,7 @@ def test_a_running_agent_that_is_not_connected_says_why(site: Site) -> None:
     fault = only_fault(found)
     assert fault.what == "the running agent is not connected for 1m1s: the broker x refuses us"
     assert fault.do == "check the password"
-    assert [each.what for each in of(found, Level.NOTE)] == ["2 events were refused in this run"]
+    assert [each.what for each in of(found, Level.NOTE)] == ["refused in this run: 2 events"]
 
 
 @pytest.mark.parametrize(

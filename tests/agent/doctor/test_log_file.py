@@ -146,7 +146,7 @@ def test_events_that_were_refused_are_told_with_the_reason(here: Case) -> None:
     (found,) = of(look(here), Level.NOTE)
     assert (
         found.what
-        == "2 events were refused by a far side, the latest by site: the broker does not let us publish"
+        == "far sides have refused 2 events, the latest by site: the broker does not let us publish"
     )
 
 
@@ -164,7 +164,7 @@ def test_a_log_of_an_earlier_version_is_told_with_what_becomes_of_it(here: Case)
 def test_damaged_files_that_were_set_aside_are_told(here: Case) -> None:
     here.log.with_name("events.db.damaged-20261101T000000").touch()
     (found,) = of(look(here), Level.NOTE)
-    assert "1 damaged logs were set aside" in found.what
+    assert "damaged logs were set aside: 1" in found.what
 
 
 def test_a_user_who_may_not_write_to_it_is_told(here: Case) -> None:

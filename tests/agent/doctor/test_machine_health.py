@@ -8,7 +8,7 @@ import pytest
 from support.fake_machines import FakeMachine, case, of
 
 from agent.clock import NO_EARLIER
-from agent.doctor import power, service, timekeeping
+from agent.doctor import power, service, timekeeping, unit
 from agent.doctor.findings import Level
 from agent.doctor.running import Running
 
@@ -103,7 +103,39 @@ def test_a_unit_that_was_not_started_yet_is_not_asked_for_its_watchdog() -> None
 
 
 def test_a_machine_without_the_unit_is_passed_over() -> None:
-    assert not list(service.judge({"LoadState": "not-found", "ActiveState": "inactive"}, "gatepost"))
+    assert not list(service.judge({}, "gatepost"))
+
+
+@pytest.mark.parametrize(
+    ("load", "found"),
+    [("loaded", {"LoadState": "loaded", "SupplementaryGroups": "gpio dialout"}), ("not-found", {})],
+)
+def test_systemd_is_asked_where_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: str, found: dict[str, str]
+) -> None:
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(f"#!/bin/sh\necho LoadState={load}\necho 'SupplementaryGroups=gpio dialout'\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
+    machine = FakeMachine(tmp_path / "machine")
+    assert unit.properties(machine) == {}, "another init runs there"
+    machine.write("/run/systemd/system/x")
+    assert unit.properties(machine) == found
+
+
+def test_a_systemd_that_does_not_answer_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text("#!/bin/sh\nexec sleep 60\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(systemctl.parent), prepend=":")
+    monkeypatch.setattr(unit, "PATIENCE", 0.1)
+    machine = FakeMachine(tmp_path / "machine")
+    machine.write("/run/systemd/system/x")
+    assert unit.properties(machine) == {}
 
 
 @pytest.mark.parametrize(("limit", "used", "level"), [(1024, 40, Level.OK), (64, 40, Level.FAULT)])
