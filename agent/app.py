@@ -36,8 +36,8 @@ from agent.supervisor import Backoff, Health, Part, keep_running
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.config import Config, Device
-    from agent.contracts import Driver, Settings, Simulator
+    from agent.config import Config, Device, ForwardEntry
+    from agent.contracts import Driver, Forwarder, Settings, Simulator
     from agent.events import Value
 
 logger = logging.getLogger(__name__)
@@ -253,8 +253,7 @@ class App:
     def _build_couriers(self, gateway: Gateway) -> list[_Start]:
         couriers: list[_Start] = []
         for entry in self._config.forward.values():
-            encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
-            forwarder = registry.module("forwarders", entry.kind).Forwarder(entry.settings, gateway, encoding)
+            forwarder = forwarder_of(entry, gateway)
             forwarder.on_request = partial(self._desk.take, f"{entry.kind} {entry.name}")
             courier = Courier(
                 self.log.consumer(entry.name), forwarder, lambda: list(self._abouts.values()), entry.carried
@@ -369,6 +368,15 @@ class App:
                 "fault": self.log.writer.fault,
             },
         }  # fmt: skip
+
+
+def forwarder_of(entry: ForwardEntry, gateway: Gateway) -> Forwarder[Any]:
+    """Return the forwarder that an entry under `forward:` means, not connected yet."""
+    encoding = _encoding(entry.encoding, entry.encoding_settings, gateway)
+    forwarder: Forwarder[Any] = registry.module("forwarders", entry.kind).Forwarder(
+        entry.settings, gateway, encoding
+    )
+    return forwarder
 
 
 def _encoding(kind: str, settings: Any, gateway: Gateway) -> Any:

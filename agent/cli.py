@@ -76,6 +76,13 @@ def run(options: argparse.Namespace) -> int:
     return DONE
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """Say what on this machine would stop the gateway."""
+    from agent.doctor import command  # noqa: PLC0415 -- a megabyte that the gateway does without
+
+    return command.doctor(options)
+
+
 # --- what is configured, and what can be ----------------------------------------------------------------------------------
 
 
@@ -318,6 +325,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "doctor",
+        doctor,
+        "say what on this machine would stop the gateway, and what to do",
+        "sudo gatepost doctor gatepost.yaml",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument(
+        "--user",
+        metavar="NAME",
+        help="who would run it; by default who runs it now, else you, or for root the service's user",
+    )
+    command.add_argument("--json", action="store_true", help="for programs")
 
     command = add(
         "alarms",

@@ -16,13 +16,17 @@ from gpiozero import GPIOPinInUse, GPIOZeroError, PinUnknownPi
 from gpiozero.pins.mock import MockFactory, MockPin
 
 from agent.errors import Disconnected
+from agent.needs import GpioLine, Library
 from drivers._permissions import join_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from gpiozero import Device
     from gpiozero.pins import Factory
+
+    from agent.needs import Need
+    from agent.quantities import Pin
 
 FactoryName = Literal["lgpio", "mock"]
 
@@ -84,6 +88,13 @@ def pin_factory(name: FactoryName, chip: int | None) -> Factory:
                 return _GENERIC_BOARD
 
     return AnyBoardFactory(chip)
+
+
+def needs_of_pin(pin: Pin, chip: int | None, factory: FactoryName) -> Sequence[Need]:
+    """Return what a pin needs: lgpio and the line of the chip; a mock pin needs nothing."""
+    if factory == "mock":
+        return []
+    return [Library("lgpio", "pip install 'gatepost[gpio]'"), GpioLine(str(pin), int(pin), chip)]
 
 
 def take(make: Callable[[Factory], Device], name: FactoryName, chip: int | None, pin: str) -> Device:

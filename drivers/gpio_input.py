@@ -30,12 +30,14 @@ from agent import contracts
 from agent.errors import Disconnected
 from agent.events import Reading
 from agent.quantities import Duration, Pin
-from drivers._gpio import FactoryName, quiet, take
+from drivers._gpio import FactoryName, needs_of_pin, quiet, take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gpiozero.pins import Factory
+
+    from agent.needs import Need
 
 _MOST_WAITING: Final = 10_000
 _PULLS: Final = {"up": True, "down": False, "none": None}
@@ -72,6 +74,10 @@ class Settings(contracts.Settings, frozen=True):
     def claims(self) -> str:
         """Return what only one device may use: the pin."""
         return str(self.pin) if self.chip is None else f"{self.pin} of gpiochip{self.chip}"
+
+    def needs(self) -> Sequence[Need]:
+        """Return what must be there before it can be opened."""
+        return needs_of_pin(self.pin, self.chip, self.factory)
 
 
 class Driver(contracts.Driver[Settings]):

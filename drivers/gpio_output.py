@@ -30,12 +30,14 @@ from agent import contracts
 from agent.errors import Disconnected
 from agent.events import Reading, Value
 from agent.quantities import Pin
-from drivers._gpio import FactoryName, is_gpio_error, quiet, take
+from drivers._gpio import FactoryName, is_gpio_error, needs_of_pin, quiet, take
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gpiozero.pins import Factory
+
+    from agent.needs import Need
 
 _MOST_WAITING: Final = 1_000
 _WORDS: Final = {"on": 1, "off": 0}
@@ -61,6 +63,10 @@ class Settings(contracts.Settings, frozen=True):
     def claims(self) -> str:
         """Return what only one device may use: the pin."""
         return str(self.pin) if self.chip is None else f"{self.pin} of gpiochip{self.chip}"
+
+    def needs(self) -> Sequence[Need]:
+        """Return what must be there before it can be opened."""
+        return needs_of_pin(self.pin, self.chip, self.factory)
 
 
 class Driver(contracts.Output[Settings]):

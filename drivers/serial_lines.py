@@ -36,6 +36,7 @@ import serial
 
 from agent import contracts
 from agent.errors import BadReading, Disconnected
+from agent.needs import SerialPort
 from agent.quantities import Duration, Size
 from drivers._lines import Lines
 from drivers._parsing import Parse, check_channel, parser
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.events import Reading
+    from agent.needs import Need
 
 _CHUNK: Final = 65_536
 _MIDWAY: Final = 0.05
@@ -109,6 +111,10 @@ class Settings(contracts.Settings, frozen=True):
     def claims(self) -> str:
         """Return what only one device may use: the port."""
         return self.port
+
+    def needs(self) -> Sequence[Need]:
+        """Return what must be there before it can be opened: the port."""
+        return [SerialPort(self.port)]
 
 
 class Driver(contracts.Driver[Settings]):

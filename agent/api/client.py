@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def ask(path: Path, request: dict[str, Any]) -> Iterator[Iterator[bytes] | None]:
-    """Send a request, as `agent.api.local` describes them, and give the lines of the answer; None where no agent runs."""
+def ask(
+    path: Path, request: dict[str, Any], patience: float | None = None
+) -> Iterator[Iterator[bytes] | None]:
+    """Send a request, as `agent.api.local` describes them, and give the lines of the answer; None where no agent runs.
+
+    With `patience`, in seconds, a line that does not come within that time raises TimeoutError.
+    """
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(patience)
         try:
             connection.connect(str(path))
             connection.sendall(json.dumps(request).encode() + b"\n")

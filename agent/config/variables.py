@@ -24,6 +24,9 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<
 _SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _FLOAT = re.compile(r"[-+]?(?=\.?[0-9])[0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?")
 _SWITCHES = {"true": True, "on": True, "yes": True, "false": False, "off": False, "no": False}
+NOWHERE: Final = "is missing, expected it in $CREDENTIALS_DIRECTORY"
+"""What is said of a secret that is nowhere: systemd may give it to the service alone."""
+
 MAX_SHOWN: Final = 60
 
 
@@ -153,8 +156,7 @@ class Variables:
         if name in self._in_file:
             return self._in_file[name]
         raise ValueError(
-            f"the secret {name!r} is missing, expected it in $CREDENTIALS_DIRECTORY/{name}, "
-            f"in the variable {variable} or in {self._secrets_file}"
+            f"the secret {name!r} {NOWHERE}/{name}, in the variable {variable} or in {self._secrets_file}"
         )
 
     def _read_file(self) -> dict[str, str]:

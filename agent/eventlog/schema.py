@@ -102,6 +102,18 @@ def examine(db: sqlite3.Connection, path: Path) -> int:
     return version
 
 
+def refused(db: sqlite3.Connection) -> tuple[int, str, str] | None:
+    """Return how many events far sides have refused, and the consumer and reason of the latest; None where none.
+
+    Raises:
+        sqlite3.DatabaseError: It is damaged, or of version 1, which did not keep them.
+    """
+    found: tuple[int, str, str] | None = db.execute(
+        "SELECT (SELECT count(*) FROM rejected), consumer, reason FROM rejected ORDER BY time DESC LIMIT 1"
+    ).fetchone()
+    return found
+
+
 def create(db: sqlite3.Connection) -> None:
     """Make the tables of a new log."""
     db.executescript(

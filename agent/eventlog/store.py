@@ -87,15 +87,17 @@ class EventStore:
         self._load()
         self.clocks = Clocks(self._stretches())
 
-    def open_reader(self) -> None:
+    def open_reader(self, *, is_alone: bool = False) -> None:
         """Open the file for reading only; the writer is never held up by it.
+
+        With `is_alone`, where nobody writes and all is in the file itself, nothing is put beside it.
 
         Raises:
             sqlite3.DatabaseError: There is no such file, or it is damaged.
         """
         where = f"{self.path.absolute().as_uri()}?mode=ro"
         try:
-            self._open_reader(where)
+            self._open_reader(f"{where}&immutable=1" if is_alone else where)
         except sqlite3.OperationalError:
             # On a disk that is read-only nothing can be put beside the file, as WAL mode wants it; after a clean end
             # all is in the file itself.

@@ -37,6 +37,7 @@ from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._requests import Answers, Subscription, connect_properties
 from agent.forwarders._tls import Shown, Tls
 from agent.forwarders._topics import TopicBook, Topics, split
+from agent.needs import Endpoint
 from agent.quantities import Duration, Secret, Size
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from agent.contracts import Encoding, Gateway, Message
+    from agent.needs import Need
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,10 @@ class Settings(contracts.Settings, frozen=True):
         who = "the usual client_id" if self.client_id is None else f"the client_id {self.client_id!r}"
         return f"{who} at {self.host}:{self.broker_port}"
 
+    def needs(self) -> Sequence[Need]:
+        """Return what must be there before we can connect: the broker."""
+        return [Endpoint(self.host, self.broker_port, f"the broker {self.host}:{self.broker_port}", self.tls)]
+
     @property
     def broker_port(self) -> int:
         """The broker's port, said or usual."""
@@ -149,6 +155,36 @@ class Forwarder(contracts.Forwarder[Settings]):
         Raises:
             Disconnected: The broker is not there, or refuses us.
         """
+        await self._reach()
+        self._subscribe()  # so that who sees us online may ask
+        self._say_status("online")
+        for start in range(0, len(state), self.window):
+            try:
+                await self.send(state[start : start + self.window])
+            except Rejected as error:
+                logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
+
+    async def try_out(self, event: Event) -> str:
+        """Connect, publish one event that is not retained, and end the connection: see `agent.needs.CanTryOut`."""
+        topic = self._topics.of(event, Delivery.LIVE)
+        try:
+            await self._reach()
+            await self.send([event])
+        finally:
+            # Not `close`, which would say that we stopped.
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+        if self._version == MQTTProtocolVersion.MQTTv5:
+            return f"{self._where} knows us, and took a message to {topic} (MQTT 5)"
+        return f"{self._where} knows us; MQTT 3.1.1 does not tell whether it took a message to {topic}"
+
+    async def _reach(self) -> None:
+        """Connect, with MQTT 5 or else 3.1.1.
+
+        Raises:
+            Disconnected: The broker is not there, or refuses us.
+        """
         self._version = self._first_version
         try:
             await self._connect()
@@ -164,13 +200,6 @@ class Forwarder(contracts.Forwarder[Settings]):
             raise Disconnected(
                 f"{self._where} does not speak MQTT 5, which cloudevents in binary mode needs; write mode: structured"
             )
-        self._subscribe()  # so that who sees us online may ask
-        self._say_status("online")
-        for start in range(0, len(state), self.window):
-            try:
-                await self.send(state[start : start + self.window])
-            except Rejected as error:
-                logger.warning("%s refuses to keep what devices are (…/about): %s", self._where, error)
 
     async def _connect(self) -> None:
         self._hang_up()
@@ -297,9 +326,8 @@ class Forwarder(contracts.Forwarder[Settings]):
         *,
         retain: bool,
     ) -> None:
-        properties = (
-            self._properties.of(message, expiry) if self._version == MQTTProtocolVersion.MQTTv5 else None
-        )
+        is_v5 = self._version == MQTTProtocolVersion.MQTTv5
+        properties = self._properties.of(message, expiry) if is_v5 else None
         if self._largest is not None:
             packed = properties.packed if properties is not None else b""
             size = FIXED_HEADER + len(topic.encode()) + len(message.payload) + len(packed)

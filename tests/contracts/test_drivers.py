@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from contracts.devices import KINDS, configured, sample, simulated
+from support.fake_machines import FakeMachine, case
 
 from agent import contracts, registry
 from agent.config.schema import attributes
+from agent.doctor.devices import examine
+from agent.doctor.findings import Level
 from agent.errors import Disconnected
 from agent.events import Quality, Reading
+from agent.needs import Need, needs_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +63,14 @@ def test_constructors_only_store(kind: str, tmp_path: Path) -> None:
     assert driver.settings is settings
     channels = driver.channels()
     assert channels is None or all(isinstance(unit, str) for unit in channels.values())
+
+
+def test_what_it_needs_is_what_the_doctor_can_look_at(kind: str, tmp_path: Path) -> None:
+    device = configured(kind, tmp_path)
+    assert all(isinstance(need, Need) for need in needs_of(device.settings))
+    here = case(FakeMachine(tmp_path / "machine"))
+    for finding in examine(device, here):  # on a machine that has nothing at all
+        assert bool(finding.do) is (finding.level is not Level.OK)
 
 
 async def test_it_reads_values_that_a_channel_can_hold(kind: str, tmp_path: Path) -> None:
