@@ -24,11 +24,12 @@ from agent.forwarders._flights import Batch, Sent
 from agent.forwarders._topics import target_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from paho.mqtt.client import MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from agent.forwarders._denials import Denials
     from agent.forwarders._paho import Connection
 
 logger = logging.getLogger(__name__)
@@ -246,8 +247,8 @@ class Answers:
     for that. So a topic that was denied is let be for a while, and after a few of them no answer is given for a while.
     """
 
-    def __init__(self, denied: Mapping[str, float]) -> None:
-        """Store by topic until when, in seconds of the event loop's clock, it is not to be tried."""
+    def __init__(self, denied: Denials) -> None:
+        """Store which topics are not to be tried."""
         self._denied = denied
         self._refused: deque[float] = deque(maxlen=REFUSED)  # when the last ones were
 
@@ -257,7 +258,7 @@ class Answers:
         size = len(topic.encode()) + len(payload) + CORRELATION
         if not connection.is_up or (connection.largest is not None and size > connection.largest):
             return
-        if self._denied.get(topic, now) > now:
+        if topic in self._denied:
             return
         if len(self._refused) == REFUSED and now - self._refused[0] < QUIET:
             return

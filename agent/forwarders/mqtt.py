@@ -32,7 +32,9 @@ from agent import contracts
 from agent.clock import Clock, iso
 from agent.errors import Disconnected, Rejected
 from agent.events import ALARMS, Ask, Delivery, Event, EventType
+from agent.forwarders._denials import Denials
 from agent.forwarders._flights import Batch, PropertyBook, Sent
+from agent.forwarders._joining import joined
 from agent.forwarders._paho import Connection, Unspoken
 from agent.forwarders._requests import Answers, Subscription, connect_properties
 from agent.forwarders._tls import Shown, Tls
@@ -52,15 +54,6 @@ logger = logging.getLogger(__name__)
 
 NOT_AUTHORIZED: Final = 0x87
 """The reason code of a PUBACK for a topic that is denied (MQTT 5.0, section 3.4.2.1)."""
-
-DENIED_FOR: Final = 600.0
-"""Seconds for which a denied topic is not tried again: some brokers close the connection for it each time."""
-
-MOST_JOINED: Final = 32 * 1024
-"""Bytes of joined payloads in one message: a line of 1 kB/s takes that in half a minute, and is not given up meanwhile."""
-
-ROOM_JOINED: Final = 64
-"""Bytes of a message of joined payloads beside those and the topic, at most."""
 
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
@@ -140,7 +133,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._shown = Shown(settings.host, self._port) if settings.tls is not None else None
         self._connection: Connection | None = None
         self._subscription: Subscription | None = None
-        self._denied: dict[str, float] = {}  # by topic: until when, in seconds of the event loop's clock
+        self._denied = Denials()
         self._answers = Answers(self._denied)
         self._largest: int | None = None
         self._topics = TopicBook(settings.topics, gateway.name, split=settings.split)
@@ -294,27 +287,15 @@ class Forwarder(contracts.Forwarder[Settings]):
 
     def _send_joined(self, flight: Batch, events: Iterable[Event], delivery: Delivery, now: int) -> None:
         """Publish the events of each topic as JSON arrays, as large as the broker takes."""
-        by_topic: dict[str, list[tuple[Event, bytes]]] = {}
-        for event in events:
-            payload = self.encoding.encode(event, delivery).payload
-            by_topic.setdefault(self._topics.of(event, delivery), []).append((event, payload))
         kind = self.encoding.joined_type or ""
-        for topic, parts in by_topic.items():
-            most = MOST_JOINED if self._largest is None else self._largest - len(topic.encode()) - ROOM_JOINED
-            start, size = 0, 0
-            for index, (_, payload) in enumerate(parts):
-                if index > start and size + len(payload) + 1 > most:
-                    self._publish_joined(flight, topic, parts[start:index], kind, now)
-                    start, size = index, 0
-                size += len(payload) + 1
-            self._publish_joined(flight, topic, parts[start:], kind, now)
-
-    def _publish_joined(
-        self, flight: Batch, topic: str, parts: list[tuple[Event, bytes]], kind: str, now: int
-    ) -> None:
-        seqs = tuple(event.seq for event, _ in parts)
-        message = contracts.Message(b"[%s]" % b",".join(payload for _, payload in parts), kind)
-        self._publish(flight, seqs, topic, message, self._expiry(parts[-1][0], now), retain=False)
+        encoded = (
+            (self._topics.of(event, delivery), event, self.encoding.encode(event, delivery).payload)
+            for event in events
+        )
+        for topic, parts, payload in joined(encoded, self._largest):
+            seqs = tuple(event.seq for event in parts)
+            message = contracts.Message(payload, kind)
+            self._publish(flight, seqs, topic, message, self._expiry(parts[-1], now), retain=False)
 
     def _publish(
         self,
@@ -338,10 +319,8 @@ class Forwarder(contracts.Forwarder[Settings]):
                 flight.refuse(seqs, f"{size} bytes are more than the {self._largest:d} that {limit}")
                 return
         if topic in self._denied:
-            if asyncio.get_running_loop().time() < self._denied[topic]:
-                flight.refuse(seqs, _denied(topic))
-                return
-            del self._denied[topic]
+            flight.refuse(seqs, _denied(topic))
+            return
         if self._connection is not None:
             flight.missing += 1
             self._connection.publish(
@@ -370,15 +349,11 @@ class Forwarder(contracts.Forwarder[Settings]):
     # --- what the connection tells us -----------------------------------------------------------------------------
 
     def _on_settled(self, sent: Sent, reason: ReasonCode) -> None:
-        if reason.is_failure:
-            is_denied = reason.value == NOT_AUTHORIZED
-            said = f"the broker says to {sent.topic}: {str(reason).lower()}"
-            sent.flight.refuse(sent.seqs, _denied(sent.topic) if is_denied else said)
-            if is_denied:
-                now = asyncio.get_running_loop().time()
-                for topic in [each for each, until in self._denied.items() if until < now]:
-                    del self._denied[topic]
-                self._denied[sent.topic] = now + DENIED_FOR
+        if reason.value == NOT_AUTHORIZED:
+            self._denied.note(sent.topic)
+            sent.flight.refuse(sent.seqs, _denied(sent.topic))
+        elif reason.is_failure:
+            sent.flight.refuse(sent.seqs, f"the broker says to {sent.topic}: {str(reason).lower()}")
         sent.flight.missing -= 1
         sent.flight.settle()
 
