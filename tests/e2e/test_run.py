@@ -153,9 +153,11 @@ def test_the_same_seed_gives_the_same_readings(site: Site) -> None:
         agent = site.agent(gateway({"air": device}), "--simulate", "--seed", "7", "--for", "2s", name=name)
         agent.start()
         assert agent.wait_end() == 0
-        values.append([event.values["t"] for event in agent.committed() if event.type == "reading"][:20])
-    assert values[0] == values[1]
-    assert len(set(values[0])) > 5
+        values.append([event.values["t"] for event in agent.committed() if event.type == "reading"])
+    one, two = values
+    # The instrument does not wait for the agent, which may miss its first lines.
+    assert any(one[i : i + 15] == two[j : j + 15] for i in range(6) for j in range(6)), (one, two)
+    assert len(set(one[:15])) > 5
 
 
 def demo() -> tuple[str, int]:
