@@ -199,17 +199,17 @@ def _summary(module: ModuleType) -> str:
     return re.split(r"(?<=[.:])\s", _document(module)[0].replace("\n", " "), maxsplit=1)[0].rstrip(".:")
 
 
-def shared_file(name: str) -> str:
-    """Return the text of a file of `config/`: of the clone, or of the installed package."""
-    for folder in _shared_folders():
-        if (folder / name).is_file():
-            return (folder / name).read_text(encoding="utf-8")
-    raise FileNotFoundError(f"config/{name} is not part of this installation")
+def shared_file(name: str, folder: str = "config") -> str:
+    """Return the text of a file of `config/` or `systemd/`: of the clone, or of the installed package."""
+    for place in _shared_folders(folder):
+        if (place / name).is_file():
+            return (place / name).read_text(encoding="utf-8")
+    raise FileNotFoundError(f"{folder}/{name} is not part of this installation")
 
 
 def examples() -> list[str]:
     """Return the names of the set-ups that come with gatepost."""
-    found = (file for folder in _shared_folders() for file in folder.glob("examples/*.yaml"))
+    found = (file for folder in _shared_folders("config") for file in folder.glob("examples/*.yaml"))
     return sorted({file.stem for file in found if not file.stem.endswith(".tests")})
 
 
@@ -219,6 +219,6 @@ def example(name: str) -> tuple[str, str]:
     return configuration, shared_file(f"examples/{name}.tests.yaml")
 
 
-def _shared_folders() -> tuple[Path, Path]:
+def _shared_folders(folder: str) -> tuple[Path, Path]:
     here = Path(__file__).parent
-    return here / "share" / "config", here.parent / "config"
+    return here / "share" / folder, here.parent / folder

@@ -26,6 +26,8 @@ from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
 from agent.ruletests import command as ruletests
+from agent.sdnotify import notify
+from agent.service import command as service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.call(options))
     except ConfigError as error:
+        notify(f"STATUS={error.faults[0]}")  # `systemctl status` shows it
         paint = console.Style(sys.stderr)
         for fault in error.faults:
             print(paint("red", str(fault)), file=sys.stderr)  # noqa: T201
@@ -385,6 +388,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--by", metavar="NAME", help="who asks; by default the user's name")
     command.add_argument("--json", action="store_true", help="for programs")
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "service", service.status, "install gatepost as a service of systemd", "sudo gatepost service install"
+    )
+    service.add_words(command)
     return parser
 
 
