@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults powercut check format bench wheel clean
+.PHONY: help run test faults powercut installation check format bench wheel deb clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
@@ -35,8 +35,16 @@ powercut: $(BIN)/.tests ## cut a virtual machine's power while the agent writes,
 	PYTHON=$(abspath $(BIN)/python) tests/lab/image.sh
 	PYTHONPATH=tests:. $(BIN)/python -m lab.powercut $(ARGS)
 
+installation: $(BIN)/.tests ## install the Debian package on a virtual machine, and try what a service must bear (as root)
+	PYTHON=$(abspath $(BIN)/python) tests/lab/image.sh
+	PYTHON=$(abspath $(BIN)/python) ARCH=amd64 packaging/debian/build.sh
+	PYTHONPATH=tests:. $(BIN)/python -m lab.installation $(ARGS)
+
 wheel: $(BIN)/.tests ## build dist/*.whl
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+deb: $(BIN)/.runs ## build dist/*.deb for Debian 12 and this architecture; ARCH=arm64 for another
+	PYTHON=$(abspath $(BIN)/python) ARCH=$(ARCH) packaging/debian/build.sh
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

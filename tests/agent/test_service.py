@@ -246,7 +246,9 @@ def test_the_drop_in_lets_the_service_at_what_the_configuration_names(tmp_path: 
 
 def test_groups_that_the_unit_may_name_are_made() -> None:
     """A unit with a group that there is not does not start at all."""
-    made = re.findall(r"^g (\w+) ", catalog.shared_file("gatepost.sysusers.conf", "systemd"), re.MULTILINE)
+    made = re.findall(
+        r"^m gatepost (\w+)$", catalog.shared_file("gatepost.sysusers.conf", "systemd"), re.MULTILINE
+    )
     needs: list[Need] = [
         GpioLine("", 1),
         SerialPort("/dev/ttyS0"),

@@ -17,6 +17,8 @@ missing=$(for tool in qemu-system-x86_64 qemu-img mmdebstrap mkfs.ext4 debugfs c
   "qemu-system-x86 qemu-utils mmdebstrap e2fsprogs cpio socat"
 [ -x "$PYTHON" ] || fail "no $PYTHON: run this as 'make powercut', or name another one in PYTHON"
 
+image() { step "root file system $1"; rm -f "$1"; truncate -s 1500M "$1"; mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 -d "$R" "$1"; }
+
 mkdir -p "$LAB"; cd "$LAB"
 exec 9>lock
 claim() { flock -n 9 || fail "$LAB is in use: another image.sh builds there, or a powercut runs; name another in GATEPOST_LAB"; }
@@ -49,6 +51,8 @@ if [ "$(cat debian.done 2>/dev/null)" != "$debian" ]; then
     drivers/{thunderbolt,net/ethernet,net/wireless,net/wan} fs/{xfs,btrfs,ocfs2,gfs2,ceph,smb,nfs,nfsd,jfs,f2fs,reiserfs,ntfs3,ubifs})
   chroot "$R" depmod "$version"
   cp -r --no-preserve=ownership "$HERE/etc/." "$R/etc/"
+  rm -r "$R/etc/systemd/system/gatepost.service.d" "$R/etc/udev/rules.d/60-lab.rules" # comes back with gatepost, below
+  sed -i '/gatepost/d' "$R/etc/fstab"
   : > "$R/etc/machine-id"
   # What a machine that lives for minutes does without, and what is slow without hardware support.
   for unit in systemd-timesyncd.service e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer \
@@ -65,6 +69,7 @@ if [ "$(cat debian.done 2>/dev/null)" != "$debian" ]; then
       cp "$R/$file" ird/mod/; basename "$file" >> ird/mod/order; done
   cp "$HERE/init" ird/init
   (cd ird && find . | cpio -o -H newc --quiet | gzip -1) > initrd.img
+  image bare.img # Debian alone, to install a package on
   echo "$debian" > debian.done
 fi
 
@@ -81,14 +86,13 @@ if [ "$(cat gatepost.done 2>/dev/null)" != "$gatepost" ]; then
   chroot "$R" python3 -m venv /opt/gatepost
   chroot "$R" /opt/gatepost/bin/pip install --quiet --no-index --find-links /opt/wheels gatepost lgpio
   rm -rf "$R/opt/wheels"
+  cp -r --no-preserve=ownership "$HERE/etc/." "$R/etc/"
   cp "$SOURCE/systemd/gatepost.service" "$R/etc/systemd/system/"
   cp "$SOURCE/systemd/gatepost.sysusers.conf" "$R/usr/lib/sysusers.d/gatepost.conf"
   chroot "$R" systemd-sysusers
   mkdir -p "$R/etc/gatepost"
 
-  step "root file system"
-  rm -f root.img; truncate -s 1500M root.img
-  mkfs.ext4 -q -F -E lazy_itable_init=1,lazy_journal_init=1 -d "$R" root.img
+  image root.img
   echo "$gatepost" > gatepost.done
 fi
 step "ready: $LAB ($(du -sh --apparent-size "$R" | cut -f1) root file system)"

@@ -103,6 +103,7 @@ class Machine:
         disk: Disk | None = None,
         reach: Mapping[int, int] | None = None,
         ports: tuple[str, ...] = (),
+        image: str = "root.img",
     ) -> None:
         """Describe a machine, not started yet.
 
@@ -113,6 +114,7 @@ class Machine:
             disk: What outlives it.
             reach: By port of `OUTSIDE`, the port of this machine to which it leads.
             ports: Names of virtual serial lines, /dev/virtio-ports/NAME inside, NAME.sock in the folder.
+            image: Its root file system: root.img with gatepost in it, or bare.img without.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -121,6 +123,7 @@ class Machine:
         self.disk = disk
         self._reach = reach or {}
         self._ports = ports
+        self._image = LAB / image
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: socket.socket | None = None
         self._lines: Iterator[bytes] = iter(())
@@ -139,7 +142,7 @@ class Machine:
             timeout: Seconds to wait at most.
         """
         assert self._process is None
-        if not (LAB / "root.img").exists():
+        if not self._image.exists():
             raise MachineError(f"there is no image in {LAB}: run tests/lab/image.sh")
         root = self.folder / "root.qcow2"
         if resume is None:
@@ -153,7 +156,7 @@ class Machine:
                     "-F",
                     "raw",
                     "-b",
-                    str(LAB / "root.img"),
+                    str(self._image),
                     str(root),
                 ],
                 check=True,
@@ -352,6 +355,7 @@ class Machine:
             lambda: (status := self._call("guest-exec-status", pid=pid))["exited"] and status,
             command,
             timeout,
+            look=0.1,  # each look takes some of an emulated processor
         )
         out, err = (
             base64.b64decode(ended.get(name, "")).decode(errors="replace")

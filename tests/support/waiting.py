@@ -24,19 +24,22 @@ LOOK: Final = 0.02
 """Seconds between two looks."""
 
 
-def until(condition: Callable[[], T], what: str | Callable[[], str], timeout: float = DEADLINE) -> T:
+def until(
+    condition: Callable[[], T], what: str | Callable[[], str], timeout: float = DEADLINE, look: float = LOOK
+) -> T:
     """Wait until a condition is true and return what it returned.
 
     Args:
         condition: Looked at again and again.
         what: What is waited for, or what tells it when it did not come.
         timeout: Seconds to wait at most.
+        look: Seconds between two looks, where a look costs something.
     """
     end = time.monotonic() + timeout
     while not (found := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
-        time.sleep(LOOK)
+        time.sleep(look)
     return found
 
 
