@@ -121,13 +121,15 @@ def _start(layout: Layout, steps: Steps) -> None:
         raise GatepostError(
             f"the service's user cannot read {layout.config}: sudo chgrp {USER} {layout.config} && sudo chmod g+r {layout.config}"
         )
-    if steps.changed:
+    before = state.ask()
+    is_new = steps.changed or before.is_outdated  # written, perhaps by an installation that did not come to its end
+    if is_new:
         steps.run("systemctl", "daemon-reload")
     steps.run("systemctl", "enable", "--quiet", SERVICE)
-    if state.ask().active == "failed":
+    if before.active == "failed":
         steps.run("systemctl", "reset-failed", SERVICE)
     # Only where it has to be: outputs go to their safe values meanwhile.
-    verb = "restart" if steps.changed else "start"
+    verb = "restart" if is_new else "start"
     if not steps.run("systemctl", verb, SERVICE, may_fail=True):
         raise GatepostError(
             f"{SERVICE} does not start; {state.ask().summary}; its last words: journalctl -u gatepost -n 20"

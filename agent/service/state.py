@@ -17,7 +17,7 @@ CONFIG_FAULT: Final = 78
 
 _ASKED: Final = (
     "LoadState", "ActiveState", "SubState", "Result", "ExecMainCode", "ExecMainStatus", "NRestarts", "UnitFileState",
-    "FragmentPath", "ExecStart", "StateChangeTimestamp", "StatusText", "MemoryCurrent", "TasksCurrent",
+    "FragmentPath", "ExecStart", "StateChangeTimestamp", "StatusText", "MemoryCurrent", "NeedDaemonReload",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ class State(msgspec.Struct, frozen=True):
         python: The interpreter that it runs; None where that cannot be told.
         config: The configuration that it runs; None where that cannot be told.
         memory: Bytes that it takes; None where the kernel does not count.
+        is_outdated: Whether the files of the unit have changed since systemd read them.
     """
 
     is_installed: bool
@@ -53,6 +54,7 @@ class State(msgspec.Struct, frozen=True):
     python: Path | None
     config: Path | None
     memory: int | None
+    is_outdated: bool
 
     @property
     def has_faults(self) -> bool:
@@ -99,6 +101,7 @@ def ask() -> State:
         python=Path(command[1]) if command else None,
         config=Path(command[2]) if command else None,
         memory=_number(said["MemoryCurrent"]),
+        is_outdated=said["NeedDaemonReload"] == "yes",
     )
 
 
