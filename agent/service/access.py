@@ -1,4 +1,4 @@
-"""What of the machine's hardware the service may use: from what the drivers of a configuration say they need."""
+"""What of the machine the service may use, from its configuration: classes of devices, and where the log is."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import msgspec
 
 from agent import needs
 from agent.needs import File, GpioLine, Need, SerialPort
+from agent.service.layout import STATE_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from agent.config import Config
 
@@ -27,8 +28,8 @@ _HEADER_PORTS: Final = ("ttyAMA", "ttyS")
 """What /dev/serial0 may be, on the different models of Raspberry Pi."""
 
 
-class Access(msgspec.Struct, frozen=True, order=True):
-    """One class of devices.
+class DeviceClass(msgspec.Struct, frozen=True, order=True):
+    """Devices that are allowed together.
 
     Attributes:
         devices: As systemd names it, such as char-gpiochip: see DeviceAllow in systemd.resource-control(5).
@@ -41,36 +42,53 @@ class Access(msgspec.Struct, frozen=True, order=True):
     module: str = ""
 
 
-def needs_of(config: Config) -> Iterator[Need]:
-    """Return what the devices of a configuration need."""
-    for device in config.devices.values():
-        yield from needs.needs_of(device.settings)
+class Access(msgspec.Struct, frozen=True):
+    """What a configuration needs.
+
+    Attributes:
+        classes: The devices, each class once, in a fixed order.
+        log_folder: Where the log is written, if that is not the state folder.
+    """
+
+    classes: tuple[DeviceClass, ...] = ()
+    log_folder: Path | None = None
 
 
-def access_to(wanted: Iterable[Need]) -> list[Access]:
+def access_of(config: Config) -> Access:
+    """Return what a configuration needs."""
+    wanted = [need for device in config.devices.values() for need in needs.needs_of(device.settings)]
+    # A path without a root is one of the working directory, which is the state folder.
+    log = Path(config.log.path or "").parent
+    elsewhere = log.is_absolute() and not log.is_relative_to(STATE_FOLDER)
+    return Access(tuple(classes_of(wanted)), log if elsewhere else None)
+
+
+def classes_of(wanted: Iterable[Need]) -> list[DeviceClass]:
     """Return the classes of devices that are needed, each once, in a fixed order.
 
     They are whole classes and not single devices: the number of an adapter changes as it is plugged, and systemd would
     have to know it when the service starts.
     """
-    found: set[Access] = set()
+    found: set[DeviceClass] = set()
     for need in wanted:
         match need:
             case SerialPort(path):
-                found |= {Access(f"char-{kind}", "dialout", _MODULES.get(kind, "")) for kind in _kinds(path)}
+                found |= {
+                    DeviceClass(f"char-{kind}", "dialout", _MODULES.get(kind, "")) for kind in _kinds(path)
+                }
             case GpioLine():
-                found.add(Access("char-gpiochip", "gpio"))
+                found.add(DeviceClass("char-gpiochip", "gpio"))
             case File(path, group) if path.startswith("/dev/"):
                 found.add(_of_file(path, group))
     return sorted(found)
 
 
-def _of_file(path: str, group: str) -> Access:
+def _of_file(path: str, group: str) -> DeviceClass:
     """Return what a device file is: a bus by its class, for its kernel module may come late; another by its name."""
     for bus, (name, usual, module) in _BUSES.items():
         if re.fullmatch(rf"/dev/{bus}-?[\d.]+", path):
-            return Access(name, group or usual, module)
-    return Access(path, group)
+            return DeviceClass(name, group or usual, module)
+    return DeviceClass(path, group)
 
 
 def _kinds(port: str) -> Iterable[str]:

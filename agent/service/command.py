@@ -14,12 +14,12 @@ from agent import config
 from agent.console import Style, say
 from agent.errors import ConfigError
 from agent.service import state
-from agent.service.access import access_to, needs_of
+from agent.service.access import access_of
 from agent.service.installing import install
 from agent.service.layout import CONFIG, CONFIG_FOLDER, DROP_INS, SERVICE, STATE_FOLDER, Layout
 from agent.service.removing import remove
 from agent.service.steps import Steps
-from agent.service.unit import devices_text
+from agent.service.unit import access_text
 
 if TYPE_CHECKING:
     import argparse
@@ -101,7 +101,7 @@ def status(options: argparse.Namespace) -> int:
         told = msgspec.to_builtins(found) | {
             "summary": found.summary,
             "faults": faults,
-            "devices_changed": stale,
+            "access_changed": stale,
         }
         say(json.dumps(told, indent=2, default=str))
         return DONE if found.is_running else FAILED
@@ -123,7 +123,7 @@ def status(options: argparse.Namespace) -> int:
         say(f"  {paint('red', fault)}")
     if stale:
         say(
-            "  the devices of the configuration have changed; let the service at them: sudo gatepost service install"
+            "  the devices of the configuration, or the log's place, have changed; let the service at them: sudo gatepost service install"
         )
     if not found.is_running:
         say(f"  next: {_next(found)}")
@@ -139,15 +139,15 @@ def _next(found: state.State) -> str:
 
 
 def _configured(found: state.State) -> tuple[list[str], bool]:
-    """Return the faults of the configuration, and whether it needs other devices than the unit allows."""
+    """Return the faults of the configuration, and whether it needs what the unit does not allow, or no longer what it does."""
     if found.config is None or not os.access(found.config, os.R_OK):
         return [], False
     try:
-        access = access_to(needs_of(config.load(found.config, with_secrets=False)))
+        access = access_of(config.load(found.config, with_secrets=False))
     except ConfigError as error:
         return [str(fault) for fault in error.faults], False
     try:
         written = (DROP_INS / "50-devices.conf").read_text(encoding="utf-8")
     except OSError:
         written = ""
-    return [], written != devices_text(access, found.config)
+    return [], written != access_text(access, found.config)

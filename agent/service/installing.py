@@ -16,12 +16,11 @@ from agent import app, catalog, config
 from agent.config import schema
 from agent.errors import GatepostError
 from agent.service import state
-from agent.service.access import access_to, needs_of
+from agent.service.access import Access, access_of
 from agent.service.layout import CONFIG, RULES, SERVICE, UNIT, USER, hidden
 from agent.service.unit import drop_ins, unit_text
 
 if TYPE_CHECKING:
-    from agent.service.access import Access
     from agent.service.layout import Layout
     from agent.service.steps import Steps
 
@@ -39,13 +38,14 @@ def install(layout: Layout, steps: Steps) -> None:
     if not layout.is_prepared:
         _require_sight(layout)
     access = _access(layout)
+    added = drop_ins(access, layout.config, state.version() if layout.is_here else None)
     if not layout.is_packaged:
         _write_unit(layout, steps)
     if not layout.at(layout.config).exists():
         # For the service's group, but for no others: who writes a password into it has not told everybody.
         steps.write(layout.config, catalog.shared_file("gatepost.yaml"), 0o640, USER)
         steps.write(layout.config.with_name("gatepost.schema.json"), schema.text(), 0o644)
-    for path, text in drop_ins(access, layout.config, state.version() if layout.is_here else None).items():
+    for path, text in added.items():
         if text is None:
             steps.delete(path)
         else:
@@ -91,10 +91,10 @@ def _require_sight(layout: Layout) -> None:
         )
 
 
-def _access(layout: Layout) -> list[Access]:
+def _access(layout: Layout) -> Access:
     """Return what the configuration needs; one that is still to be written needs nothing."""
     path = layout.at(layout.config)
-    return access_to(needs_of(config.load(path, with_secrets=False))) if path.exists() else []
+    return access_of(config.load(path, with_secrets=False)) if path.exists() else Access()
 
 
 def _write_unit(layout: Layout, steps: Steps) -> None:
@@ -122,7 +122,9 @@ def _start(layout: Layout, steps: Steps) -> None:
             f"the service's user cannot read {layout.config}: sudo chgrp {USER} {layout.config} && sudo chmod g+r {layout.config}"
         )
     before = state.ask()
-    is_new = steps.changed or before.is_outdated  # written, perhaps by an installation that did not come to its end
+    is_new = (
+        steps.changed or before.is_outdated
+    )  # written, perhaps by an installation that did not come to its end
     if is_new:
         steps.run("systemctl", "daemon-reload")
     steps.run("systemctl", "enable", "--quiet", SERVICE)

@@ -80,15 +80,25 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             GatepostError: A path is not absolute, or is not plain.
         """
-        for path in (self.prefix, self.config):
-            if not _PLAIN.fullmatch(str(path)):
-                raise GatepostError(
-                    f"{path} cannot stand in a unit, expected an absolute path of letters, digits and . _ + @ -"
-                )
+        plain(self.prefix)
+        plain(self.config)
         if self.is_packaged and self.config != CONFIG:
             raise GatepostError(
                 f"the package's service runs {CONFIG}; for another file: sudo systemctl edit {SERVICE}"
             )
+
+
+def plain(path: Path) -> Path:
+    """Return a path that may stand in a unit, where some characters mean something.
+
+    Raises:
+        GatepostError: This one may not.
+    """
+    if not _PLAIN.fullmatch(str(path)):
+        raise GatepostError(
+            f"{path} cannot stand in a unit, expected an absolute path of letters, digits and . _ + @ -"
+        )
+    return path
 
 
 def hidden(path: Path) -> bool:

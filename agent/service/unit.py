@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agent import catalog
-from agent.service.layout import CONFIG, DROP_INS, PREFIX, SERVICE
+from agent.service.layout import CONFIG, DROP_INS, PREFIX, SERVICE, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.service.access import Access
@@ -39,12 +38,12 @@ def unit_text(layout: Layout, version: str) -> str:
     )
 
 
-def devices_text(access: Sequence[Access], config: Path) -> str:
-    """Return the drop-in that lets the service at devices."""
+def access_text(access: Access, config: Path) -> str:
+    """Return the drop-in that lets the service at what its configuration names."""
     lines = [
-        f"# Written by `gatepost service install` from {config}; after a change of its devices, run that again."
+        f"# Written by `gatepost service install` from {config}; after a change of devices or of the log's place, run that again."
     ]
-    modules = sorted({each.module for each in access if each.module})
+    modules = sorted({each.module for each in access.classes if each.module})
     if modules:
         units = " ".join(f"modprobe@{module}.service" for module in modules)
         lines += [
@@ -54,13 +53,16 @@ def devices_text(access: Sequence[Access], config: Path) -> str:
             f"After={units}",
         ]
     lines.append("[Service]")
-    if groups := sorted({each.group for each in access if each.group}):
+    if groups := sorted({each.group for each in access.classes if each.group}):
         lines.append(f"SupplementaryGroups={' '.join(groups)}")
-    lines += [f"DeviceAllow={each.devices} rw" for each in access]
+    lines += [f"DeviceAllow={each.devices} rw" for each in access.classes]
+    if access.log_folder is not None:
+        # The minus: where it is missing the agent runs all the same, in memory.
+        lines.append(f"ReadWritePaths=-{plain(access.log_folder)}")
     return "\n".join(lines) + "\n"
 
 
-def drop_ins(access: Sequence[Access], config: Path, systemd: int | None) -> dict[Path, str | None]:
+def drop_ins(access: Access, config: Path, systemd: int | None) -> dict[Path, str | None]:
     """Return the text by path; None for what is not to be there.
 
     Args:
@@ -71,5 +73,5 @@ def drop_ins(access: Sequence[Access], config: Path, systemd: int | None) -> dic
     slower = _SLOWER if systemd is not None and systemd >= _SLOWER_SINCE else None
     return {
         DROP_INS / "40-restart.conf": slower,
-        DROP_INS / "50-devices.conf": devices_text(access, config),
+        DROP_INS / "50-devices.conf": access_text(access, config),
     }

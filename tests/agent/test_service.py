@@ -18,7 +18,7 @@ from agent import catalog
 from agent.errors import GatepostError
 from agent.needs import Endpoint, File, GpioLine, SerialPort
 from agent.service import state
-from agent.service.access import Access, access_to
+from agent.service.access import Access, DeviceClass, classes_of
 from agent.service.layout import CONFIG, DROP_INS, PACKAGED_UNIT, RULES, UNIT, Layout, hidden
 from agent.service.unit import drop_ins, unit_text
 
@@ -207,13 +207,13 @@ def test_remove_keeps_configuration_and_log_unless_it_purges(tmp_path: Path) -> 
     ],
 )
 def test_a_serial_port_opens_the_class_of_devices_that_it_is_of(port: str, allowed: set[str]) -> None:
-    assert {access.devices for access in access_to([SerialPort(port)])} == allowed
+    assert {access.devices for access in classes_of([SerialPort(port)])} == allowed
 
 
 def test_a_link_that_leads_to_a_port_now_opens_only_what_it_leads_to(tmp_path: Path) -> None:
     link = tmp_path / "scale"
     link.symlink_to("/dev/ttyACM0")
-    assert [access.devices for access in access_to([SerialPort(str(link))])] == ["char-ttyACM"]
+    assert [access.devices for access in classes_of([SerialPort(str(link))])] == ["char-ttyACM"]
 
 
 def test_each_class_is_named_once_with_its_group_and_the_module_that_has_to_come_first() -> None:
@@ -222,12 +222,12 @@ def test_each_class_is_named_once_with_its_group_and_the_module_that_has_to_come
         File("/dev/i2c-1", "i2c"), File("/dev/spidev0.1"), File("/dev/watchdog", "root"),
         File("/sys/class/thermal"), Endpoint("broker", 1883, "the broker"),
     ]  # fmt: skip
-    assert access_to(needs) == [
-        Access("/dev/watchdog", "root"),
-        Access("char-gpiochip", "gpio"),
-        Access("char-i2c", "i2c", "i2c-dev"),
-        Access("char-spi", "spi", "spidev"),
-        Access("char-ttyUSB", "dialout", "usbserial"),
+    assert classes_of(needs) == [
+        DeviceClass("/dev/watchdog", "root"),
+        DeviceClass("char-gpiochip", "gpio"),
+        DeviceClass("char-i2c", "i2c", "i2c-dev"),
+        DeviceClass("char-spi", "spi", "spidev"),
+        DeviceClass("char-ttyUSB", "dialout", "usbserial"),
     ]
 
 
@@ -244,6 +244,29 @@ def test_the_drop_in_lets_the_service_at_what_the_configuration_names(tmp_path: 
     assert "modprobe" not in at(tmp_path, DEVICES).read_text()
 
 
+@pytest.mark.parametrize(
+    ("path", "opened"),
+    [
+        ("/mnt/ssd/gatepost/events.db", "-/mnt/ssd/gatepost"),
+        ("/var/lib/gatepost/more/events.db", None),
+        ("events.db", None),
+    ],
+)
+def test_a_log_that_is_elsewhere_may_be_written(tmp_path: Path, path: str, opened: str | None) -> None:
+    configure(tmp_path, gateway(devices={}, log={"path": path}))
+    assert service(tmp_path, "install").status == 0
+    assert dict(settings_of(at(tmp_path, DEVICES).read_text())).get("ReadWritePaths") == opened
+
+
+def test_a_log_in_a_place_that_a_unit_cannot_name_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    configure(tmp_path, gateway(devices={}, log={"path": "/mnt/my disk/events.db"}))
+    before = files(tmp_path)
+    result = service(tmp_path, "install")
+    assert result.status == 1
+    assert "/mnt/my disk cannot stand in a unit" in result.err
+    assert files(tmp_path) == before
+
+
 def test_groups_that_the_unit_may_name_are_made() -> None:
     """A unit with a group that there is not does not start at all."""
     made = re.findall(
@@ -254,14 +277,14 @@ def test_groups_that_the_unit_may_name_are_made() -> None:
         SerialPort("/dev/ttyS0"),
         *(File(path) for path in ("/dev/i2c-1", "/dev/spidev0.0")),
     ]
-    assert {access.group for access in access_to(needs)} <= set(made)
+    assert {access.group for access in classes_of(needs)} <= set(made)
 
 
 def test_only_a_systemd_that_knows_it_is_told_to_wait_longer_each_time() -> None:
     path = DROP_INS / "40-restart.conf"
-    assert drop_ins([], CONFIG, 252)[path] is None
-    assert drop_ins([], CONFIG, None)[path] is None
-    assert "RestartSteps" in (drop_ins([], CONFIG, 254)[path] or "")
+    assert drop_ins(Access(), CONFIG, 252)[path] is None
+    assert drop_ins(Access(), CONFIG, None)[path] is None
+    assert "RestartSteps" in (drop_ins(Access(), CONFIG, 254)[path] or "")
 
 
 # --- the unit ---------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ class Trial:
 
         until(refused, lambda: f"the chip is refused: {self.status()['devices']}", PATIENCE)
         status = self.run("gatepost service status", check=False)
-        must("devices of the configuration have changed" in status, status)
+        must("have changed; let the service at them" in status, status)
         return str(self.status()["devices"]["door"]["reason"])
 
     def open(self) -> str:
