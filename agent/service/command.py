@@ -112,7 +112,8 @@ def status(options: argparse.Namespace) -> int:
             f"  starts with the machine: {'yes' if found.is_enabled else 'no; sudo systemctl enable gatepost'}"
         )
         say(f"  unit           {found.unit}")
-        say(f"  configuration  {found.config}")
+        if found.config is not None:
+            say(f"  configuration  {found.config}")
         if found.memory is not None:
             say(f"  memory         {found.memory / 1e6:.0f} MB")
         if found.says and found.is_running:

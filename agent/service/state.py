@@ -29,7 +29,7 @@ class State(msgspec.Struct, frozen=True):
         is_running: Whether it is ready.
         is_enabled: Whether it starts with the machine.
         active: systemd's word, such as active, activating or failed.
-        result: systemd's word for how it ended, such as exit-code, watchdog or start-limit-hit; success where it did not fail.
+        result: systemd's word for how it ended, such as exit-code, signal or watchdog; success where it did not fail.
         exit_status: Of its last process; 0 where that still runs.
         restarts: How often systemd has started it again by itself.
         since: When it came into this state, as systemd writes it.
@@ -72,10 +72,8 @@ class State(msgspec.Struct, frozen=True):
             return f"it runs since {self.since}{again}"
         if self.has_faults:
             return "it stands still: its configuration has faults, and systemd does not try again until it is told to"
-        if self.result == "start-limit-hit":
-            return f"it stands still: it ended too often (exit status {self.exit_status}), and systemd has given up"
         if self.active == "failed":
-            return f"it has failed ({self.result}, exit status {self.exit_status}){again}"
+            return f"it has failed ({self.result}, exit status {self.exit_status}){again}, and systemd has given up"
         return f"it is {self.active}{again}"
 
 

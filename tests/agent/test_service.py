@@ -354,12 +354,8 @@ def shown(**said: str) -> str:
             "it stands still: its configuration has faults, and systemd does not try again until it is told to",
         ),
         (
-            {"ActiveState": "failed", "Result": "start-limit-hit", "ExecMainStatus": "1"},
-            "it stands still: it ended too often (exit status 1), and systemd has given up",
-        ),
-        (
-            {"ActiveState": "failed", "Result": "watchdog", "ExecMainStatus": "6"},
-            "it has failed (watchdog, exit status 6)",
+            {"ActiveState": "failed", "Result": "watchdog", "ExecMainStatus": "6", "NRestarts": "200"},
+            "it has failed (watchdog, exit status 6), started again 200 times, and systemd has given up",
         ),
     ],
 )
