@@ -2,12 +2,11 @@
 # Builds dist/gatepost_VERSION+pyX.Y_ARCH.deb: gatepost and all Python libraries that it needs, in an environment of its own.
 #   packaging/debian/build.sh              as `make deb`
 #   ARCH=arm64 packaging/debian/build.sh   for another architecture, from its wheels: amd64, arm64
-#   PYTHON_VERSION=3.13 ...                for another Python than that of Debian 12; extension modules fit one only
 # The same sources and wheels give the same bytes. A network is needed here, for the wheels; not where it is installed.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd); SOURCE=$(cd "$HERE/../.." && pwd)
 PYTHON=${PYTHON:-$SOURCE/.venv/bin/python}
-PYTHON_VERSION=${PYTHON_VERSION:-3.11}
+PYTHON_VERSION=3.11 # that of Debian 12; extension modules fit one only, and for Debian 13's 3.13 there is no wheel of lgpio yet
 ARCH=${ARCH:-$(dpkg --print-architecture)}
 PREFIX=/opt/gatepost
 
