@@ -85,6 +85,11 @@ def test_show_as_json_has_the_same(tmp_path: Path) -> None:
     assert yaml.safe_load(page["sample"])["rules"]
 
 
+def test_show_says_once_what_may_stand_alone_or_in_a_list(tmp_path: Path) -> None:
+    shown = gatepost("show", "threshold", folder=tmp_path)
+    assert shown.out.count("\n      between\n") == shown.out.count("\n      days\n") == 1
+
+
 def test_show_of_what_does_not_exist_names_the_nearest(tmp_path: Path) -> None:
     result = gatepost("show", "treshold", folder=tmp_path)
     assert (result.status, result.out) == (1, "")
