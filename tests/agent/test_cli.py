@@ -189,6 +189,12 @@ def test_wrong_usage_ends_with_2_and_shows_how(tmp_path: Path, words: list[str])
     assert result.err.startswith("usage: gatepost")
 
 
+def test_a_replay_that_takes_the_configuration_for_a_log_shows_which_comes_first(tmp_path: Path) -> None:
+    result = gatepost("test", "--replay", "gatepost.yaml", folder=tmp_path)
+    assert result.status == 2
+    assert "gatepost test config --replay [LOG]" in result.err
+
+
 @pytest.mark.parametrize("command", ["run", "check", "init", "list", "show", "schema", "events", "status"])
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     result = gatepost(command, "--help", folder=tmp_path)
