@@ -141,8 +141,10 @@ class Alarm:
         """Note that somebody has taken notice.
 
         Raises:
-            ImpossibleError: There is nothing to acknowledge.
+            ImpossibleError: There is nothing to acknowledge, or never will be.
         """
+        if not self.settings.alarm:
+            raise ImpossibleError("it raises no alarm, and only reacts")
         if self.acknowledged:
             raise ImpossibleError(f"there is nothing to acknowledge: it is {self.state}")
         self.acknowledged = True

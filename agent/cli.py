@@ -219,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         "play tests of the rules on a virtual clock",
         "gatepost test gatepost.yaml cold-room.tests.yaml",
     )
+    # Before the configuration, --replay would take it for the log: argparse's own line has it last.
+    command.usage = "%(prog)s config [tests ...] [options]\n       %(prog)s config --replay [LOG] [options]"
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument(
         "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"

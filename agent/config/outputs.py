@@ -57,7 +57,10 @@ class OutputWiring:
             try:
                 target, driver = self._wiring.output(written)
             except ValueError as error:
-                self._decoder.fault(key, join(path, "set"), str(error))
+                what = str(error)
+                if written in {field.encode_name for field in structs.fields(type(then))}:
+                    what = f"{written!r} is out of place, expected it beside 'set', not in it"
+                self._decoder.fault(key, join(path, "set"), what)
                 continue
             if target in full:
                 self._decoder.fault(key, join(path, "set"), f"{target!r} is set here already")

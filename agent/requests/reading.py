@@ -105,6 +105,8 @@ def _word(payload: bytes) -> str:
         text = payload.decode().strip()
     except UnicodeDecodeError:
         text = ""
+    if text.startswith("{"):
+        raise Refused('the payload is no valid JSON, in which texts stand in double quotes: {"value": "on"}')
     if not _WORD.fullmatch(text):
         raise Refused("the payload is neither JSON nor a plain word such as on")
     return text

@@ -64,6 +64,7 @@ class Replayed(NamedTuple):
         then: The alarms in the log, since `begin`.
         now: Those of today's rules, since `begin`.
         trace: Each reading, where they were asked for: time, device, values.
+        missing: The channels that rules look at and that no reading in the log has.
         failure: Why it could not be played to its end; "" where it was.
     """
 
@@ -75,6 +76,7 @@ class Replayed(NamedTuple):
     then: list[Happening]
     now: list[Happening]
     trace: list[tuple[float, str, dict[str, Value]]]
+    missing: list[str]
     failure: str = ""
 
 
@@ -106,6 +108,7 @@ class _Player:
             if name in names.every and device.report != reporter.Settings()
         }
         self.runs = 0
+        self.missing = {each for each in names.watched if each.partition(".")[0] not in self._outputs}
 
     def play(self, event: Event, at: float) -> None:
         """Take in an event at a time of the bench."""
@@ -155,6 +158,8 @@ class _Player:
         if (polled := self._thinned.get(device)) is not None:
             polled.values |= values
             polled.next_at = at + polled.every
+        if self.missing:
+            self.missing.difference_update(f"{device}.{channel}" for channel in values)
         self._show(device, values, at, quality)
 
     def _show(
@@ -237,7 +242,7 @@ def play(
         for told in (player.then, player.now)
     )
     trace = [each for each in player.trace if each[0] >= begin]
-    return Replayed(epoch, begin, at, count, player.runs, then, now, trace, failure)
+    return Replayed(epoch, begin, at, count, player.runs, then, now, trace, sorted(player.missing), failure)
 
 
 def differences(replayed: Replayed) -> list[Difference]:

@@ -106,7 +106,8 @@ def test_what_may_be_asked_for_is_understood(court: Court, to: str, payload: byt
     [
         ("fan", b"", "neither JSON nor a plain word"),
         ("fan", b"\xff\x00", "neither JSON nor a plain word"),
-        ("fan", b"{", "neither JSON nor a plain word"),
+        ("fan", b"{", "no valid JSON"),
+        ("fan", b'{"value": on}', 'no valid JSON, in which texts stand in double quotes: {"value": "on"}'),
         ("fan", b"[" * 4000, "neither JSON nor a plain word"),
         ("fan", b"x" * (LARGEST + 1), "longer than 4096 bytes"),
         ("fan", b"null", "value expects a number"),
