@@ -105,7 +105,8 @@ class Alarm:
         """
         before, was_active = self.severity, self.active
         self.active = transition.active
-        self.severity = transition.severity or self.settings.severity
+        if transition.active:
+            self.severity = transition.severity or self.settings.severity
         self._facts = {"of": transition.of, "value": transition.value, "limit": transition.limit}
         if not self.active:
             if not self.settings.latch:
@@ -295,7 +296,7 @@ class _Figure(float):
     """A number that is told without the noise of its last digits: 8.06, not 8.059999999999999."""
 
     def __format__(self, spec: str) -> str:
-        return super().__format__(spec or ".10g")
+        return super().__format__(spec or (".6g" if abs(self) < 1e6 else ".10g"))
 
 
 def filled(templates: Iterable[str | None], known: Mapping[str, Value]) -> str:

@@ -270,6 +270,11 @@ class _Loading:
         common = [each for each in entries if each.key in fields]
         outcome = self._decoder.struct(RuleOutcome, common, path, entry.mark)
         made = self._of_kind("rules", entries, fields, path, entry.mark)
+        limits = [getattr(made[1], each, None) for each in ("above", "below")] if made else []
+        if any(isinstance(each, dict) for each in limits):
+            for each in common:
+                if each.key == "severity":
+                    self._decoder.fault(each.mark, path, "severity is said with the limits already")
         return RuleEntry(name, *made, outcome or RuleOutcome()) if made else None
 
     def _forwarder(self, name: str, entry: Entry, path: str) -> ForwardEntry | None:

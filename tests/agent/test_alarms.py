@@ -136,6 +136,13 @@ def test_a_latched_one_is_repeated_also_when_its_condition_has_ceased() -> None:
     assert it.types[4:] == ["acknowledged"]
 
 
+def test_a_latched_one_keeps_its_severity_until_it_is_acknowledged() -> None:
+    it = Bench(RuleOutcome(latch=True))
+    it.turn(True, Severity.CRITICAL)
+    it.turn(False, Severity.MINOR)  # the limit that it has cleared at
+    assert (it.alarm.state, it.alarm.severity) == ("cleared-unacknowledged", Severity.CRITICAL)
+
+
 def test_of_a_rule_that_only_reacts_nothing_is_told() -> None:
     it = Bench(RuleOutcome(alarm=False))
     it.turn(True)
