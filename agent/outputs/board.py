@@ -344,7 +344,7 @@ class Board:
                 if watch[0].would_hold(device, {name: change.value}):
                     watch[0].note(device, {name: change.value}, now)
                     self._judge(watch, now)
-            self._put(Put(device, name, *change[:3], change.is_turn, change.command, change.blinks))
+            self._put(Put(device, name, *change))
 
     def _tell_failed(
         self, device: str, channel: str, value: Value, cause: str, reason: str, id_: str | None = None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Put(NamedTuple):
-    """What is to be put out now.
+    """What is to be put out now: a device, a channel, and all of a `Change` of it, in its order.
 
     Attributes:
         device: The output.
