@@ -107,6 +107,10 @@ class Ask(StrEnum):
     READINGS = "readings"
 
 
+LARGEST_REQUEST: Final = 4096
+"""Bytes of the payload of a request at most; a longer one is refused, of which it is enough to see that it is."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """What a far side asks for, as it came; nobody has judged it yet.
 

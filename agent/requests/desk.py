@@ -15,8 +15,8 @@ import msgspec
 from agent.errors import GatepostError
 from agent.events import EventType
 from agent.requests.ids import Ids
-from agent.requests.judging import Bucket, Judge, shown
-from agent.requests.reading import Refused, Said
+from agent.requests.judging import Bucket, Judge
+from agent.requests.reading import Refused, Said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
