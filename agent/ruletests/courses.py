@@ -115,9 +115,7 @@ def _rounded(value: float) -> float:
 
 def devices(case: Case, names: Names) -> list[DeviceCourse]:
     """Return the courses of all devices that a test gives values of."""
-    returns = {
-        deed.at + deed.value for deed in case.deeds if isinstance(deed.value, float) and not deed.target
-    }
+    returns = {deed.back_at for deed in case.deeds if deed.back_at is not None}
     by_device: dict[str, list[Course]] = {}
     for course in case.courses:
         by_device.setdefault(course.channel.partition(".")[0], []).append(course)

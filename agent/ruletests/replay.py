@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.events import Event, Quality, Value
+    from agent.ruletests.model import Trace
     from agent.ruletests.names import Names
 
 SAME: Final = 1.0
@@ -74,7 +75,7 @@ class Replayed(NamedTuple):
     runs: int
     then: list[Happening]
     now: list[Happening]
-    trace: list[tuple[float, str, dict[str, Value]]]
+    trace: Trace
     failure: str = ""
 
 
@@ -93,7 +94,7 @@ class _Player:
     def __init__(self, config: Config, names: Names, epoch: int, *, with_trace: bool) -> None:
         self.then: list[Happening] = []
         self.now: list[Happening] = []
-        self.trace: list[tuple[float, str, dict[str, Value]]] = []
+        self.trace: Trace = []
         self.bench = Bench(config, names, epoch, self.now.append)
         self._with_trace = with_trace
         self._names = names
