@@ -151,9 +151,8 @@ class EventType:
     # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); command_id where it has one
     COMMAND: Final = "command"  # reason, where the cause does not say it all
     COMMAND_DONE: Final = "command.done"  # of readings and alarms that were asked for: do, cause, command_id
-    COMMAND_FAILED: Final = (
-        "command.failed"  # reason; also of what was refused: target, where that is unknown; count
-    )
+    # Of what failed, and of what was refused: reason; target, where that is unknown; count, where it is told in sum.
+    COMMAND_FAILED: Final = "command.failed"
     RULE_THROTTLED: Final = "rule.throttled"  # reason: it has set outputs too often, and must wait
     DEVICE_UP: Final = "device.up"  # down_for (s)
     DEVICE_DOWN: Final = "device.down"  # reason

@@ -40,9 +40,8 @@ class DeviceCourse:
         if self._every is not None or device in names.stateful:
             marks |= set(back)
         self._marks = sorted(marks)
-        self._times: Counter[float] = (
-            Counter()
-        )  # how many values are written for a time, of the channel with the most
+        # How many values are written for a time, of the channel with the most.
+        self._times: Counter[float] = Counter()
         for course in courses:
             self._times |= Counter(at for at, _ in course.points)
         self._is_steady = not any(course.ramp or course.noise for course in courses)

@@ -7,6 +7,7 @@ delays run by the time from which it is told. An output puts out what today's ru
 from __future__ import annotations
 
 import bisect
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent import reporter
@@ -261,13 +262,12 @@ def _of_kind(then: list[Happening], now: list[Happening]) -> Iterator[Difference
     gone, new = [], []
     left, right = 0, 0
     while left < len(then) or right < len(now):
-        late = (
-            SAME * 2
-            if left == len(then)
-            else -SAME * 2
-            if right == len(now)
-            else then[left].at - now[right].at
-        )
+        if left == len(then):
+            late = math.inf
+        elif right == len(now):
+            late = -math.inf
+        else:
+            late = then[left].at - now[right].at
         if late > SAME:
             new.append(now[right])
             right += 1

@@ -92,9 +92,8 @@ def compare(run: Run, names: Names) -> Outcome:
             lines.append(Line(check.at, "-", who, f"is {wanted_state}", f"it is {state}", check.place))
     for deed, reason in run.refused:
         lines.append(Line(deed.at, "!", names.short(deed.target), _done(deed, names), reason, deed.place))
-    return Outcome(
-        run, sorted(lines, key=lambda line: round(line.at, 3))
-    )  # stable: as they came within a time
+    lines.sort(key=lambda line: round(line.at, 3))  # stable: as they came within a time
+    return Outcome(run, lines)
 
 
 class Telling:
