@@ -371,8 +371,7 @@ class Rulebook:
     def _tell_local_time(self, at: float) -> None:
         """Tell the rules what local time is from a moment on, where that has changed.
 
-        It is looked at whenever summer time begins or ends and, for somebody may set the clock, once a minute; while it is
-        not set, more often.
+        It is looked at whenever summer time begins or ends and once a minute, more often until the clock is set: somebody may.
         """
         if self._local.look(at):
             for entry in self._entries.values():
