@@ -170,9 +170,9 @@ class Subscription:
             self._tokens -= 1
             message, came = waiting.popleft()
             request = self._request(message, now - came)
-            self._connection.acknowledge(message)
             if request is not None:
                 self._take(request)
+            self._connection.acknowledge(message)
         if self._next():
             self._turn = self._loop.call_later((1 - self._tokens) / RATE, self._hand_over)
 
