@@ -239,7 +239,7 @@ class Board:
         channel: str,
         value: Value,
         cause: str,
-        id: str | None = None,  # noqa: A002 -- as the event calls it
+        command_id: str | None = None,
         until: float | None = None,
         on_result: Callable[[str], None] | None = None,
     ) -> str:
@@ -252,7 +252,7 @@ class Board:
             channel: Its channel.
             value: What to put out.
             cause: Who asks, for the log.
-            id: What they call it.
+            command_id: What they call it.
             until: When it is too late to put it out (it may have to wait for `min_on` or `min_off`), by the monotonic clock.
             on_result: Called once, with "" when it was put out, or with the reason why not.
 
@@ -273,9 +273,9 @@ class Board:
             except ValueError as error:
                 reason = str(error)
         if reason or output is None:
-            self._tell_failed(device, channel, value, cause, reason, id)
+            self._tell_failed(device, channel, value, cause, reason, command_id)
             return reason
-        output.channels[channel].command(Command(value, cause, id, until, on_result))
+        output.channels[channel].command(Command(value, cause, command_id, until, on_result))
         self._settle(device, channel, now)
         self._aim()
         return ""
@@ -325,9 +325,11 @@ class Board:
             self._put(Put(device, name, *change))
 
     def _tell_failed(
-        self, device: str, channel: str, value: Value, cause: str, reason: str, id_: str | None = None
+        self, device: str, channel: str, value: Value, cause: str, reason: str, command_id: str | None = None
     ) -> None:
-        self._log.append(EventType.COMMAND_FAILED, device, facts_of(channel, value, cause, id_, reason))
+        self._log.append(
+            EventType.COMMAND_FAILED, device, facts_of(channel, value, cause, command_id, reason)
+        )
 
     # --- time -------------------------------------------------------------------------------------------------------
 

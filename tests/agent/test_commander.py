@@ -111,10 +111,10 @@ async def test_a_write_that_fails_for_whatever_reason_is_told_and_the_next_goes_
     async with bench(tmp_path) as it:
         it.relays.gate.set()
         it.relays.error = error
-        it.board.command("relays", "a", 1, "anna", id="7", on_result=results.append)
+        it.board.command("relays", "a", 1, "anna", command_id="7", on_result=results.append)
         await until(lambda: results == ["gone"])
         it.relays.error = None
-        it.board.command("relays", "b", 1, "anna", id="8", on_result=results.append)
+        it.board.command("relays", "b", 1, "anna", command_id="8", on_result=results.append)
         await until(lambda: results == ["gone", ""])
         assert it.relays.ended == [("b", 1)]
         assert await it.told() == [
