@@ -135,10 +135,14 @@ class Desk:
     def _set(self, request: Request, order: Order) -> None:
         key = order.key or f" {order.id}"  # no other key begins with a space
         self._asking[key] = [request.answer]
-        reason = self._board.command(
-            order.target, order.channel, order.value, order.cause,
-            order.id, order.until, partial(self._on_set, order, key),
-        )  # fmt: skip
+        try:
+            reason = self._board.command(
+                order.target, order.channel, order.value, order.cause,
+                order.id, order.until, partial(self._on_set, order, key),
+            )  # fmt: skip
+        except Exception:
+            self._asking.pop(key, None)  # or a repeat would wait for ever
+            raise
         if reason:
             self._on_set(order, key, reason)
 
