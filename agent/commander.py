@@ -99,21 +99,35 @@ class Commander:
     async def _work(self, hand: _Hand) -> None:
         while hand.waiting and not self._is_stopped:
             put = hand.waiting.popleft()
-            hand.is_writing = True
+            fault = await self._written(hand, put)
             try:
-                await hand.output.write(put.channel, put.value)
-            except Exception as error:
-                hand.is_writing = False
-                if not isinstance(error, Disconnected | ValueError):
-                    logger.exception("%s has failed on a bug in its driver; please report it", put.device)
-                logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
-                self._tell_failed(put, str(error))
-                self.board.failed(put, str(error))
-            else:
-                hand.is_writing = False
-                if not put.is_turn:
-                    self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
-                self.board.done(put)
+                if fault:
+                    self._tell_failed(put, fault)
+                    self.board.failed(put, fault)
+                else:
+                    if not put.is_turn:
+                        self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
+                    self.board.done(put)
+            except Exception:  # what waits behind it may be a safe value
+                logger.exception(
+                    "what followed from setting %s has failed on a bug in gatepost; please report it",
+                    put.device,
+                )
+
+    @staticmethod
+    async def _written(hand: _Hand, put: Put) -> str:
+        """Put something out; return why that could not be done, "" where it is."""
+        hand.is_writing = True
+        try:
+            await hand.output.write(put.channel, put.value)
+        except Exception as error:
+            if not isinstance(error, Disconnected | ValueError):
+                logger.exception("%s has failed on a bug in its driver; please report it", put.device)
+            logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
+            return str(error) or type(error).__name__
+        finally:
+            hand.is_writing = False
+        return ""
 
     def _tell_failed(self, put: Put, reason: str) -> None:
         """Say that something was not put out."""

@@ -8,7 +8,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.conditions.quality import without_bad
 from agent.contracts import BlockingDriver, Driver
 from agent.errors import BadReading, Disconnected
 from agent.events import EventType, Reading
@@ -202,8 +201,7 @@ class Intake:
         self.readings += len(readings)
         for reading in readings:
             at = now if reading.at is None else reading.at
-            seen = reading.values if reading.quality is None else without_bad(reading.values, reading.quality)
-            self._board.on_reading(self.name, seen, at)
+            self._board.on_reading(self.name, reading.values, at, reading.quality)
             outcome = self._rulebook.on_reading(self.name, reading.values, at, reading.quality)
             values = self._reporter.keep(reading, at, force=is_asked or outcome is not None)
             if values:

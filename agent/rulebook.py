@@ -80,7 +80,7 @@ class Rulebook:
             self._board.add_rule(name, outcome.then)
         for device, each in entry.watched():
             self._watching.setdefault(device, []).append(each)
-        for other in rule.follows():
+        for other in entry.rule.follows():
             self._followers.setdefault(other, []).append(entry)
         for other in outcome.suppressed_by:
             self._suppressing.setdefault(other, []).append(entry)
@@ -371,7 +371,7 @@ class Rulebook:
     def _tell_local_time(self, at: float) -> None:
         """Tell the rules what local time is from a moment on, where that has changed.
 
-        It is looked at whenever summer time begins or ends and, for somebody may set the clock, once a minute.
+        It is looked at whenever summer time begins or ends and once a minute, more often until the clock is set: somebody may.
         """
         if self._local.look(at):
             for entry in self._entries.values():

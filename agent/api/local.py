@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import sqlite3
@@ -166,6 +167,10 @@ class LocalApi:
         """Have something done, and tell what became of it."""
         said |= {name: more[name] for name in ("id", "by") if name in more}
         wait = float(more["wait"]) if "wait" in more else None
+        if wait is not None and not math.isfinite(
+            wait
+        ):  # with `nan` the outputs would wait for a time that never comes
+            raise ValueError("wait expects seconds")
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(line: bytes) -> None:

@@ -120,9 +120,8 @@ class OutputWiring:
             rules: By rule: the rules that it follows, the channels that it watches, and what it leads to.
             marks: The place of each rule.
         """
-        fed: dict[
-            str, dict[str, str]
-        ] = {}  # by rule: the rules that feed it, each with the output by which it does
+        # By rule: the rules that feed it, each with the output by which it does, "" where it is followed.
+        fed: dict[str, dict[str, str]] = {}
         for name, (follows, watches, outcome) in rules.items():
             fed[name] = dict.fromkeys(follows, "")
             unless = None if outcome.then is None else outcome.then.unless

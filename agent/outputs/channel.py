@@ -104,17 +104,17 @@ class Change(NamedTuple):
         value: The value.
         cause: Who wants it.
         reason: Why, where the cause does not say it all.
+        is_turn: Whether it is only another turn of what blinks already.
         command: The command that it carries out; None where it carries out none.
         blinks: Whether it blinks.
-        is_turn: Whether it is only another turn of what blinks already.
     """
 
     value: Value
     cause: str
     reason: str = ""
+    is_turn: bool = False
     command: Command | None = None
     blinks: bool = False
-    is_turn: bool = False
 
 
 class Channel:
@@ -310,7 +310,8 @@ class Channel:
         if holder.blink is None:
             return Change(holder.value, holder.rule)
         value = holder.value if holder.is_lit else int(not is_on(holder.value))
-        return Change(value, holder.rule, f"blinks, {holder.blink}", None, True, holder.turn_at is not None)
+        is_turn = holder.turn_at is not None
+        return Change(value, holder.rule, f"blinks, {holder.blink}", is_turn=is_turn, blinks=True)
 
     def _carry(self, command: Command, now: float) -> None:
         self.waiting, self._carried = None, command

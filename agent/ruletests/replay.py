@@ -7,6 +7,7 @@ delays run by the time from which it is told. An output puts out what today's ru
 from __future__ import annotations
 
 import bisect
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent import reporter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.events import Event, Quality, Value
+    from agent.ruletests.model import Trace
     from agent.ruletests.names import Names
 
 SAME: Final = 1.0
@@ -75,7 +77,7 @@ class Replayed(NamedTuple):
     runs: int
     then: list[Happening]
     now: list[Happening]
-    trace: list[tuple[float, str, dict[str, Value]]]
+    trace: Trace
     missing: list[str]
     failure: str = ""
 
@@ -95,7 +97,7 @@ class _Player:
     def __init__(self, config: Config, names: Names, epoch: int, *, with_trace: bool) -> None:
         self.then: list[Happening] = []
         self.now: list[Happening] = []
-        self.trace: list[tuple[float, str, dict[str, Value]]] = []
+        self.trace: Trace = []
         self.bench = Bench(config, names, epoch, self.now.append)
         self._with_trace = with_trace
         self._names = names
@@ -265,13 +267,12 @@ def _of_kind(then: list[Happening], now: list[Happening]) -> Iterator[Difference
     gone, new = [], []
     left, right = 0, 0
     while left < len(then) or right < len(now):
-        late = (
-            SAME * 2
-            if left == len(then)
-            else -SAME * 2
-            if right == len(now)
-            else then[left].at - now[right].at
-        )
+        if left == len(then):
+            late = math.inf
+        elif right == len(now):
+            late = -math.inf
+        else:
+            late = then[left].at - now[right].at
         if late > SAME:
             new.append(now[right])
             right += 1

@@ -116,6 +116,12 @@ def as_editors_see_it(value: Any) -> Any:
 # --- check and init ---------------------------------------------------------------------------------------------------
 
 
+def test_an_agent_that_runs_does_not_hold_what_plays_tests_in_memory() -> None:
+    code = "import sys, agent.cli; print('agent.app' in sys.modules, 'agent.ruletests' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "True False\n"
+
+
 def test_check_says_in_one_line_what_would_run(tmp_path: Path) -> None:
     file = ROOT / "config" / "demo.yaml"
     result = gatepost("check", str(file), folder=tmp_path)

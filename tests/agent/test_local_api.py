@@ -210,6 +210,7 @@ async def test_a_polled_device_is_read(tmp_path: Path) -> None:
         ({"set": "lamp", "value": 9}, "the lamp is broken"),
         ({"set": "lamp", "value": 1, "wait": 0}, "it has expired"),
         ({"set": "lamp", "value": 1, "wait": "long"}, "expected a request"),
+        ({"set": "lamp", "value": 1, "wait": "nan"}, "wait expects seconds"),
         ({"set": "lamp"}, "expected a request"),
         ({"read": "air"}, "air is down"),
         ({"read": "lamp"}, "says by itself what changes"),

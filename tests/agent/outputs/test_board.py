@@ -65,9 +65,9 @@ def test_of_several_rules_the_more_severe_wins_and_then_the_later(table: Table) 
 
 def test_rules_beat_commands_and_a_refused_command_says_which_rule_holds_the_output(table: Table) -> None:
     table.rule("hot", "{set: {fan.state: true}}")
-    assert table.ask(0, 1, id="7") == ""
+    assert table.ask(0, 1, command_id="7") == ""
     table.raise_(1, "hot")
-    assert table.ask(2, 0, id="8") == "held by the rule 'hot'"
+    assert table.ask(2, 0, command_id="8") == "held by the rule 'hot'"
     table.clear(3, "hot")
     assert table.puts == ["0 fan.state 1 anna"], "it was on already, and stays so as commanded"
     assert table.failures == ["fan 0 anna: held by the rule 'hot'"]
@@ -328,11 +328,11 @@ def test_a_level_may_change_while_the_output_must_stay_on(table: Table) -> None:
 def test_a_command_that_must_wait_is_carried_out_later_or_fails_when_its_time_is_over(table: Table) -> None:
     table.output("pump", "{min_off: 1m, commands: true}")
     told: list[str] = []
-    assert table.ask(10, 1, device="pump", id="a", until=20, on_result=told.append) == ""
+    assert table.ask(10, 1, device="pump", command_id="a", until=20, on_result=told.append) == ""
     table.until(20)
     assert told == ["its time was over before it could be carried out"]
-    assert table.ask(30, 1, device="pump", id="b", until=100, on_result=told.append) == ""
-    assert table.ask(40, 1, device="pump", id="c", on_result=told.append) == ""
+    assert table.ask(30, 1, device="pump", command_id="b", until=100, on_result=told.append) == ""
+    assert table.ask(40, 1, device="pump", command_id="c", on_result=told.append) == ""
     table.until(100)
     assert told[1:] == ["overtaken by a later command", ""]
     assert table.puts == ["60 pump.state 1 anna"]
