@@ -124,9 +124,14 @@ class Board:
             self._aim()
 
     def _note(self, watching: list[_Watch], device: str, values: Mapping[str, Value], at: float) -> None:
-        now = self._clock.monotonic()
+        """Note values of a device; of an output, what is still to be put out comes right after, and counts where it locks others."""
+        now, output = self._clock.monotonic(), self._outputs.get(device)
+        coming = [put for each in (output.channels.values() if output else ()) for put in each.under_way]
         for watch in watching:
             watch[0].note(device, values, at)
+            for put in coming:
+                if watch[0].would_hold(device, {put.channel: put.value}):
+                    watch[0].note(device, {put.channel: put.value}, at)
             self._judge(watch, now)
 
     def on_up(self, device: str) -> None:
@@ -303,7 +308,7 @@ class Board:
 
     def done(self, put: Put) -> None:
         """Take in that something is put out."""
-        self._outputs[put.device].channels[put.channel].confirm(put.value)
+        self._outputs[put.device].channels[put.channel].confirm(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result("")
         self.on_reading(put.device, {put.channel: put.value}, self._clock.monotonic())
@@ -319,7 +324,7 @@ class Board:
 
     def overtaken(self, put: Put, reason: str) -> None:
         """Take in that something was not put out, for something else is wanted meanwhile; its command is over."""
-        self._outputs[put.device].channels[put.channel].forget(put.command)
+        self._outputs[put.device].channels[put.channel].forget(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result(reason)
 
@@ -340,11 +345,10 @@ class Board:
                 command.on_result(reason)
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
-            for watch in self._watching.get(device, ()):
-                if watch[0].would_hold(device, {name: change.value}):
-                    watch[0].note(device, {name: change.value}, now)
-                    self._judge(watch, now)
-            self._put(Put(device, name, *change[:3], change.is_turn, change.command, change.blinks))
+            put = Put(device, name, *change[:3], change.is_turn, change.command, change.blinks)
+            channel.under_way.append(put)
+            self._note(self._watching.get(device, []), device, {}, now)
+            self._put(put)
 
     def _tell_failed(
         self, device: str, channel: str, value: Value, cause: str, reason: str, id_: str | None = None
