@@ -260,6 +260,8 @@ class Alarm:
             saved |= {
                 "alarm": self.state.value, "raised": self.raised, "message": self.message, "severity": self.severity.value,
             }  # fmt: skip
+            if self.suppressed:
+                saved["suppressed"] = 1
             if self._repeat_at is not None:
                 saved["repeat_in"] = self._repeat_at - now
         if self._untold:
@@ -277,6 +279,7 @@ class Alarm:
             self.acknowledged = now in {State.ACKNOWLEDGED, State.INACTIVE}
             self.raised = int(_number(state.get("raised")))
             self.message = str(state.get("message", ""))
+            self.suppressed = bool(state.get("suppressed"))  # so that it is not told once more
             if state.get("severity") in set(Severity):
                 self.severity = Severity(str(state["severity"]))
             names = ("of", "value", "limit")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+AT_ONCE: Final = 16
+"""Readings that are taken in before it is looked whether the disk has fallen behind."""
+
 EVIDENCE_EVERY: Final = 60.0
 """Seconds between events about bad readings of one device; those in between are counted."""
 
@@ -150,10 +153,8 @@ class Intake:
                     self._answer(asked, error)
                 else:
                     part.up()
-                    self.take(readings, is_asked=asked > 0)
+                    await self._take_all(readings, is_asked=asked > 0)
                     self._answer(asked)
-                if self._log.writer.is_full:
-                    await self._log.writer.room()
                 if self._every is None:
                     turns += 1
                     if turns % 8 == 0:  # a driver that always has something must not starve the others
@@ -170,6 +171,22 @@ class Intake:
                 self._timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driver.close()
+
+    async def _take_all(self, readings: Sequence[Reading], *, is_asked: bool) -> None:
+        """Take in all that came at once, and wait for the disk in between: each reading may change any number of alarms."""
+        writer, begin = self._log.writer, 0
+        try:
+            while True:
+                part = readings[begin : begin + AT_ONCE]
+                begin += AT_ONCE
+                self.take(part, is_asked=is_asked)
+                if writer.is_full:
+                    await writer.room()
+                if begin >= len(readings):
+                    return
+        except asyncio.CancelledError:
+            self.take(readings[begin:])  # the agent ends, and they were read
+            raise
 
     async def _pause(self, seconds: float) -> bool:
         """Wait for a time, or until somebody asks for a reading; return whether it was that."""

@@ -116,8 +116,14 @@ class Board:
         """Show a reading to the interlocks, as `Rulebook.on_reading` to rules, and before it; a bad value is missing."""
         if device in self._interlocks:
             sound = values if quality is None else without_bad(values, quality)
-            self._interlocks.note(device, sound, at, self._clock.monotonic())
+            self._interlocks.note(device, sound, at, self._clock.monotonic(), self._coming(device))
             self._aim()
+
+    def _coming(self, device: str) -> list[dict[str, Value]]:
+        """Return what is on its way to a device that is an output: it comes right after whatever the device says now."""
+        output = self._outputs.get(device)
+        channels = () if output is None else output.channels.values()
+        return [{put.channel: put.value} for channel in channels for put in channel.under_way]
 
     def on_up(self, device: str) -> None:
         """Set an output that has come (back) up with its safe value to what is wanted of it."""
@@ -284,7 +290,7 @@ class Board:
 
     def done(self, put: Put) -> None:
         """Take in that something is put out."""
-        self._outputs[put.device].channels[put.channel].confirm(put.value)
+        self._outputs[put.device].channels[put.channel].confirm(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result("")
         self.on_reading(put.device, {put.channel: put.value}, self._clock.monotonic())
@@ -300,7 +306,7 @@ class Board:
 
     def overtaken(self, put: Put, reason: str) -> None:
         """Take in that something was not put out, for something else is wanted meanwhile; its command is over."""
-        self._outputs[put.device].channels[put.channel].forget(put.command)
+        self._outputs[put.device].channels[put.channel].forget(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result(reason)
 
@@ -321,8 +327,10 @@ class Board:
                 command.on_result(reason)
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
-            self._interlocks.forestall(device, {name: change.value}, now)
-            self._put(Put(device, name, *change))
+            put = Put(device, name, *change)
+            channel.under_way.append(put)
+            self._interlocks.note(device, {}, now, now, self._coming(device))
+            self._put(put)
 
     def _tell_failed(
         self, device: str, channel: str, value: Value, cause: str, reason: str, command_id: str | None = None

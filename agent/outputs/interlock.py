@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.conditions.expressions import Expression
     from agent.events import Value
@@ -112,10 +112,29 @@ class Interlocks:
             self._by_device.setdefault(device, []).append(watched)
         _judge(watched, now)
 
-    def note(self, device: str, values: Mapping[str, Value], at: float, now: float) -> None:
-        """Take in the values of a device, seen at a time, and judge."""
+    def note(
+        self,
+        device: str,
+        values: Mapping[str, Value],
+        at: float,
+        now: float,
+        coming: Sequence[Mapping[str, Value]] = (),
+    ) -> None:
+        """Take in the values of a device, seen at a time, and judge.
+
+        Args:
+            device: The device.
+            values: By channel.
+            at: When they were seen.
+            now: The present time.
+            coming: What the device, an output, is about to have after that; it counts where it makes a condition true, for what
+                would free an output must be seen.
+        """
         for watched in self._by_device.get(device, ()):
             watched[0].note(device, values, at)
+            for each in coming:
+                if watched[0].would_hold(device, each):
+                    watched[0].note(device, each, now)
             _judge(watched, now)
 
     def note_down(self, device: str, now: float) -> None:
@@ -123,13 +142,6 @@ class Interlocks:
         for watched in self._by_device.get(device, ()):
             watched[0].note_down(device)
             _judge(watched, now)
-
-    def forestall(self, device: str, values: Mapping[str, Value], now: float) -> None:
-        """Take in values that are about to be, where that makes a condition true; what would free an output must be seen."""
-        for watched in self._by_device.get(device, ()):
-            if watched[0].would_hold(device, values):
-                watched[0].note(device, values, now)
-                _judge(watched, now)
 
     def on_time(self, now: float) -> None:
         """Judge those whose deadline has come."""

@@ -267,10 +267,35 @@ def test_two_outputs_that_exclude_each_other_are_never_on_together(table: Table)
     table.raise_(1, "go-down")  # before `up` has done it, or reported it
     table.board.on_reading("up", {"state": 0}, 0.5)  # a reading from before
     assert table.puts == ["1 up.state 1 go-up"]
+    table.board.done(table.given[-1])
     table.clear(2, "go-up")
     assert table.puts[1:] == ["2 up.state 0 go-up"], "it may still be on"
     table.board.done(table.given[-1])
     assert table.puts[2:] == ["2 down.state 1 go-down"]
+
+
+@pytest.mark.parametrize("how", ["done", "read"])
+def test_an_output_that_is_about_to_be_on_again_frees_nobody_while_it_is_off(how: str) -> None:
+    table = Table(slow=True)
+    table.output("fan")
+    table.output("heater", '{unless: "fan.state == on"}')
+    for rule, name in (("hot", "fan"), ("damp", "fan"), ("cold", "heater")):
+        table.rule(rule, f"{{set: {{{name}.state: true}}}}")
+    table.board.on_reading("fan", {"state": 0}, 0)
+    table.raise_(1, "hot")
+    table.board.done(table.given[-1])
+    table.raise_(2, "cold")
+    table.clear(3, "hot")
+    table.raise_(3, "damp")  # in the same moment: before the fan is off, it is to be on again
+    assert table.puts == ["1 fan.state 1 hot", "3 fan.state 0 hot", "3 fan.state 1 damp"]
+    if how == "read":
+        table.board.on_reading("fan", {"state": 0}, 3)
+    table.board.done(table.given[1])
+    assert len(table.puts) == 3
+    table.board.done(table.given[2])
+    table.clear(4, "damp")
+    table.board.done(table.given[3])
+    assert table.puts[3:] == ["4 fan.state 0 damp", "4 heater.state 1 cold"]
 
 
 def test_an_output_that_is_down_frees_nobody_by_being_told_to_switch_off() -> None:
