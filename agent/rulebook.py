@@ -349,6 +349,7 @@ class Rulebook:
                         await self._changed.wait()
             else:
                 self.on_time(self._clock.monotonic())
+                await asyncio.sleep(0)  # what is always due must not starve the others
 
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.boards import Relays, written
 
-from agent import eventlog
+from agent import commander, eventlog
 from agent.clock import Clock
 from agent.commander import Commander
 from agent.errors import Disconnected
@@ -166,11 +166,41 @@ async def test_nothing_is_put_out_once_outputs_are_about_to_be_closed(tmp_path: 
     async with bench(tmp_path) as it:
         it.relays.gate.set()
         it.board.command("relays", "a", 1, "anna")
-        it.commander.stop()
+        await it.commander.close()
         it.board.command("relays", "b", 1, "anna")
         for _ in range(10):
             await asyncio.sleep(0)
         assert it.relays.begun == []
+        assert await it.told() == [
+            (EventType.COMMAND, "a", 1, None),
+            (EventType.COMMAND_FAILED, "a", 1, "the agent stops"),
+        ]
+
+
+async def test_what_is_being_written_as_the_agent_stops_may_end(tmp_path: Path) -> None:
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        it.board.command("relays", "b", 1, "anna", on_result=results.append)
+        await until(lambda: it.relays.begun == [("a", 1)])
+        asyncio.get_running_loop().call_later(0.05, it.relays.gate.set)
+        await it.commander.close()
+        assert it.relays.ended == [("a", 1)]
+        assert results == ["the agent stops", ""]
+        assert (EventType.COMMAND_DONE, "a", 1, None) in await it.told()
+
+
+async def test_a_write_that_never_ends_has_failed_and_what_waits_behind_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commander, "PATIENCE", 0.05)
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        it.board.command("relays", "b", 1, "anna", on_result=results.append)
+        await until(lambda: len(results) == 2)
+        assert results == ["it has not ended within 0.05 s"] * 2
+        assert it.relays.begun[:2] == [("a", 1), ("b", 1)]
 
 
 async def test_what_is_wanted_in_one_moment_is_put_out_one_after_the_other(tmp_path: Path) -> None:
