@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import Disconnected
 from agent.events import EventType
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _OVERTAKEN = "overtaken by what is wanted now"
+
+LONGEST: Final = 10.0
+"""Seconds that a write may take before it has failed: one that never ends would keep the output from its safe value for ever."""
 
 
 class _Hand:
@@ -101,14 +104,16 @@ class Commander:
             put = hand.waiting.popleft()
             hand.is_writing = True
             try:
-                await hand.output.write(put.channel, put.value)
+                async with asyncio.timeout(LONGEST) as patience:
+                    await hand.output.write(put.channel, put.value)
             except Exception as error:
                 hand.is_writing = False
-                if not isinstance(error, Disconnected | ValueError):
+                reason = f"it took longer than {LONGEST:g} s" if patience.expired() else str(error)
+                if not (patience.expired() or isinstance(error, Disconnected | ValueError)):
                     logger.exception("%s has failed on a bug in its driver; please report it", put.device)
-                logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
-                self._tell_failed(put, str(error))
-                self.board.failed(put, str(error))
+                logger.warning("%s could not be set to %s: %s", put.device, put.value, reason)
+                self._tell_failed(put, reason)
+                self.board.failed(put, reason)
             else:
                 hand.is_writing = False
                 if not put.is_turn:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.boards import Relays, written
 
-from agent import eventlog
+from agent import commander, eventlog
 from agent.clock import Clock
 from agent.commander import Commander
 from agent.errors import Disconnected
@@ -121,6 +121,20 @@ async def test_a_write_that_fails_for_whatever_reason_is_told_and_the_next_goes_
             (EventType.COMMAND, "a", 1, None), (EventType.COMMAND_FAILED, "a", 1, "gone"),
             (EventType.COMMAND, "b", 1, None), (EventType.COMMAND_DONE, "b", 1, None),
         ]  # fmt: skip
+
+
+async def test_a_write_that_never_ends_has_failed_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commander, "LONGEST", 0.05)
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        await until(lambda: results == ["it took longer than 0.05 s"])
+        it.relays.gate.set()
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        await until(lambda: results[1:] == [""])
+        assert it.relays.ended == [("a", 1)]
 
 
 async def test_time_is_given_to_the_board_when_it_wants_it(tmp_path: Path) -> None:
