@@ -105,7 +105,8 @@ class Alarm:
         """
         before, was_active = self.severity, self.active
         self.active = transition.active
-        self.severity = transition.severity or self.settings.severity
+        if transition.active:
+            self.severity = transition.severity or self.settings.severity
         self._facts = {"of": transition.of, "value": transition.value, "limit": transition.limit}
         if not self.active:
             if not self.settings.latch:
@@ -141,8 +142,10 @@ class Alarm:
         """Note that somebody has taken notice.
 
         Raises:
-            ImpossibleError: There is nothing to acknowledge.
+            ImpossibleError: There is nothing to acknowledge, or never will be.
         """
+        if not self.settings.alarm:
+            raise ImpossibleError("it raises no alarm, and only reacts")
         if self.acknowledged:
             raise ImpossibleError(f"there is nothing to acknowledge: it is {self.state}")
         self.acknowledged = True
@@ -257,6 +260,8 @@ class Alarm:
             saved |= {
                 "alarm": self.state.value, "raised": self.raised, "message": self.message, "severity": self.severity.value,
             }  # fmt: skip
+            if self.suppressed:
+                saved["suppressed"] = 1
             if self._repeat_at is not None:
                 saved["repeat_in"] = self._repeat_at - now
         if self._untold:
@@ -274,6 +279,7 @@ class Alarm:
             self.acknowledged = now in {State.ACKNOWLEDGED, State.INACTIVE}
             self.raised = int(_number(state.get("raised")))
             self.message = str(state.get("message", ""))
+            self.suppressed = bool(state.get("suppressed"))  # so that it is not told once more
             if state.get("severity") in set(Severity):
                 self.severity = Severity(str(state["severity"]))
             names = ("of", "value", "limit")
@@ -293,7 +299,7 @@ class _Figure(float):
     """A number that is told without the noise of its last digits: 8.06, not 8.059999999999999."""
 
     def __format__(self, spec: str) -> str:
-        return super().__format__(spec or ".10g")
+        return super().__format__(spec or (".6g" if abs(self) < 1e6 else ".10g"))
 
 
 def filled(templates: Iterable[str | None], known: Mapping[str, Value]) -> str:

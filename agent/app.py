@@ -179,7 +179,7 @@ class App:
             finally:
                 stopping.cancel()
                 notify("STOPPING=1")
-                self._commander.stop()
+                await self._commander.close()
                 self._desk.close()
                 await _end(sensing)
                 self._rulebook.save()

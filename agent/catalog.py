@@ -168,7 +168,7 @@ def _settings(cls: type[msgspec.Struct]) -> list[Setting]:
             "takes": wording.expected(field.type),
             "default": None if field.required else _default(field),
             "about": said.get(field.name, ""),
-            "holds": [inner for each in _structs(field.type) for inner in _settings(each)],
+            "holds": [inner for each in dict.fromkeys(_structs(field.type)) for inner in _settings(each)],
         }
         for field in structs.fields(cls)
     ]

@@ -9,23 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import random
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent import alarmview, app, asking, catalog, config, console, foreground, logview
+from agent import alarmview, app, asking, catalog, catalogview, config, console, foreground, logview
 from agent.clock import Clock, from_iso
-from agent.config import schema
-from agent.console import program, say
+from agent.console import say
 from agent.errors import ConfigError, GatepostError
 from agent.events import EventType
 from agent.quantities import Duration
-from agent.ruletests import command as ruletests
 from agent.sdnotify import notify
 from agent.service import command as service
 
@@ -96,60 +92,11 @@ def check(options: argparse.Namespace) -> int:
     return DONE
 
 
-def init(options: argparse.Namespace) -> int:
-    """Write a commented starting configuration, or one of the examples with the tests of its rules."""
-    name = options.example
-    target: Path = options.path or Path(f"{name or 'gatepost'}.yaml")
-    files = {target: catalog.shared_file("gatepost.yaml")}
-    if name is not None:
-        files = dict(zip((target, target.with_suffix(".tests.yaml")), catalog.example(name), strict=True))
-    for file in files:
-        if file.exists() and not options.force:
-            raise GatepostError(f"{file} exists already; name another file, or write over it with --force")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in files.items():
-            file.write_text(text, encoding="utf-8")
-        target.with_name("gatepost.schema.json").write_text(schema.text(), encoding="utf-8")
-    except OSError as error:
-        raise GatepostError(f"cannot write {target}: {error.strerror}") from error
-    say(f"wrote {' and '.join(map(str, files))} (and gatepost.schema.json beside it, for editors)")
-    verb = "check" if name is None else "test"
-    say(f"next: edit it, then: {program()} {verb} {target} && {program()} run --simulate {target}")
-    return DONE
+def test(options: argparse.Namespace) -> int:
+    """Play tests of the rules, or a log."""
+    from agent.ruletests import command  # noqa: PLC0415 -- 1.5 MB of memory that an agent which runs never uses
 
-
-def list_kinds(options: argparse.Namespace) -> int:
-    """List what can be configured."""
-    found = catalog.kinds(options.role)
-    if options.json:
-        say(json.dumps(found, indent=2))
-    else:
-        for line in catalog.table(found):
-            say(line)
-    return DONE
-
-
-def show(options: argparse.Namespace) -> int:
-    """Show one kind: what it is, its settings, a sample."""
-    pages = catalog.pages(options.kind)
-    if not pages:
-        near = catalog.nearest(options.kind)
-        hint = f"; did you mean {near!r}?" if near else f"; see: {program()} list"
-        raise GatepostError(f"there is no kind {options.kind!r}{hint}")
-    width = min(max(shutil.get_terminal_size().columns, 60), 100)
-    say(
-        json.dumps(pages, indent=2)
-        if options.json
-        else "\n\n".join(catalog.text(page, width) for page in pages)
-    )
-    return DONE
-
-
-def print_schema(_: argparse.Namespace) -> int:
-    """Print the JSON schema of the configuration."""
-    say(schema.text().rstrip())
-    return DONE
+    return command.test(options)
 
 
 # --- the words ------------------------------------------------------------------------------------------------------------
@@ -225,10 +172,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = add(
         "test",
-        ruletests.test,
+        test,
         "play tests of the rules on a virtual clock",
         "gatepost test gatepost.yaml cold-room.tests.yaml",
     )
+    # Before the configuration, --replay would take it for the log: argparse's own line has it last.
+    command.usage = "%(prog)s config [tests ...] [options]\n       %(prog)s config --replay [LOG] [options]"
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument(
         "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"
@@ -257,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(simulate=False)
 
     command = add(
-        "init", init, "write a commented starting configuration", "gatepost init --example cold-room"
+        "init", catalogview.init, "write a commented starting configuration", "gatepost init --example cold-room"
     )
     command.add_argument(
         "path", type=Path, nargs="?", help="by default gatepost.yaml, or the example's name with .yaml"
@@ -270,17 +219,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--force", action="store_true", help="write over a file that is there")
 
-    command = add("list", list_kinds, "list what can be configured", "gatepost list drivers")
+    command = add("list", catalogview.list_kinds, "list what can be configured", "gatepost list drivers")
     command.add_argument("role", nargs="?", choices=catalog.LISTED, help="only these")
     command.add_argument("--json", action="store_true", help="for programs")
 
-    command = add("show", show, "show one kind: its settings and a sample", "gatepost show serial_lines")
+    command = add(
+        "show", catalogview.show, "show one kind: its settings and a sample", "gatepost show serial_lines"
+    )
     command.add_argument("kind", help="a name that `gatepost list` prints")
     command.add_argument("--json", action="store_true", help="for programs")
 
     add(
         "schema",
-        print_schema,
+        catalogview.print_schema,
         "print the JSON schema of the configuration",
         "gatepost schema > gatepost.schema.json",
     )

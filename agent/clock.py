@@ -16,6 +16,7 @@ NO_EARLIER: Final = 1_767_225_600_000_000
 """2026-01-01 UTC in microseconds: there was no gatepost before, so a clock that says so is not set."""
 
 DAY: Final = 86_400
+"""Seconds from one midnight to the next, where no summer time begins or ends."""
 
 TIME_ERROR: Final = 5
 """What adjtimex(2) returns while the clock is not synchronized."""

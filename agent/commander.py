@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import Disconnected
 from agent.events import EventType
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_OVERTAKEN = "overtaken by what is wanted now"
+PATIENCE: Final = 10.0
+"""Seconds after which a write that has not ended counts as failed, for what waits behind it may be a safe value."""
+
+FAREWELL: Final = 1.0
+"""Seconds that writes under way get when the agent stops."""
+
+_OVERTAKEN: Final = "overtaken by what is wanted now"
+_STOPPING: Final = "the agent stops"
 
 
 class _Hand:
@@ -59,9 +66,14 @@ class Commander:
         self._hands[name] = _Hand(output)
         self.board.add(name, settings, output.safe(), output.checked)
 
-    def stop(self) -> None:
-        """Put nothing out any more: outputs are about to be closed, with their safe values."""
+    async def close(self) -> None:
+        """Put nothing out any more: outputs are about to be closed, with their safe values. What is being written may end."""
         self._is_stopped = True
+        for hand in self._hands.values():
+            while hand.waiting:
+                self._drop(hand.waiting.popleft(), _STOPPING)
+        if tasks := [hand.task for hand in self._hands.values() if hand.task is not None]:
+            await asyncio.wait(tasks, timeout=FAREWELL)
 
     async def keep_time(self) -> None:
         """Give the board the time when it wants it, until cancelled."""
@@ -90,30 +102,52 @@ class Commander:
         hand.waiting.append(put)
         for each in overtaken:
             hand.waiting.remove(each)
-            if not each.is_turn:
-                self._tell_failed(each, _OVERTAKEN)
-            self.board.overtaken(each, _OVERTAKEN)
+            self._drop(each, _OVERTAKEN)
         if hand.task is None or hand.task.done():
             hand.task = asyncio.create_task(self._work(hand), name=f"commands {put.device}")
 
     async def _work(self, hand: _Hand) -> None:
         while hand.waiting and not self._is_stopped:
             put = hand.waiting.popleft()
-            hand.is_writing = True
+            fault = await self._written(hand, put)
             try:
+                if fault:
+                    self._tell_failed(put, fault)
+                    self.board.failed(put, fault)
+                else:
+                    if not put.is_turn:
+                        self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
+                    self.board.done(put)
+            except Exception:  # what waits behind it may be a safe value
+                logger.exception(
+                    "what followed from setting %s has failed on a bug in gatepost; please report it",
+                    put.device,
+                )
+
+    @staticmethod
+    async def _written(hand: _Hand, put: Put) -> str:
+        """Put something out; return why that could not be done, "" where it is."""
+        hand.is_writing = True
+        try:
+            async with asyncio.timeout(PATIENCE) as limit:
                 await hand.output.write(put.channel, put.value)
-            except Exception as error:
-                hand.is_writing = False
-                if not isinstance(error, Disconnected | ValueError):
-                    logger.exception("%s has failed on a bug in its driver; please report it", put.device)
-                logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
-                self._tell_failed(put, str(error))
-                self.board.failed(put, str(error))
-            else:
-                hand.is_writing = False
-                if not put.is_turn:
-                    self._log.append(EventType.COMMAND_DONE, put.device, put.facts)
-                self.board.done(put)
+        except Exception as error:
+            if limit.expired():
+                logger.warning("%s has not taken %s within %g s", put.device, put.value, PATIENCE)
+                return f"it has not ended within {PATIENCE:g} s"
+            if not isinstance(error, Disconnected | ValueError):
+                logger.exception("%s has failed on a bug in its driver; please report it", put.device)
+            logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
+            return str(error) or type(error).__name__
+        finally:
+            hand.is_writing = False
+        return ""
+
+    def _drop(self, put: Put, reason: str) -> None:
+        """Let go of something that is not put out any more."""
+        if not put.is_turn:
+            self._tell_failed(put, reason)
+        self.board.overtaken(put, reason)
 
     def _tell_failed(self, put: Put, reason: str) -> None:
         """Say that something was not put out."""

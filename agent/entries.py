@@ -12,6 +12,7 @@ from agent.gate import gated
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from agent.clock import Clock
     from agent.contracts import Rule
     from agent.events import Quality, Severity, Value
     from agent.outcome import RuleOutcome
@@ -24,6 +25,7 @@ class Entry:
 
     Attributes:
         name: Its name.
+        kind: The kind of rule that it is of.
         rule: The rule, behind its gate where it has one.
         outcome: What is said of it beside its kind.
         alarm: Its alarm.
@@ -35,6 +37,7 @@ class Entry:
 
     def __init__(self, name: str, rule: Rule[Any], outcome: RuleOutcome) -> None:
         self.name = name
+        self.kind = type(rule).__module__.rpartition(".")[2]
         self.rule = gated(rule, outcome.where, outcome.only)
         self.outcome = outcome
         self.alarm = Alarm(outcome)
@@ -48,6 +51,16 @@ class Entry:
         """When the rule or its alarm next wants the time."""
         times = [each.deadline for each in (self.rule, self.alarm) if each.deadline is not None]
         return min(times, default=None)
+
+    def saved(self, now: float) -> dict[str, Value]:
+        """Return what must survive a restart beside the state of the rule, at a time of the monotonic clock."""
+        return {"kind": self.kind, **self.alarm.saved(now)}
+
+    def differs(self, state: Mapping[str, Value]) -> str:
+        """Return how the rule differs from that of its name which has saved a state, so that it cannot go on; "" where it can."""
+        if bool(state.get("quiet")) is self.outcome.alarm:
+            return "raises no alarm any more"  # of the opposite nothing is told
+        return "" if state.get("kind", self.kind) == self.kind else "is of another kind now"
 
     def watched(self) -> list[tuple[str, Watched]]:
         """Return what it watches, by device, in the order in which the rule wants it."""
@@ -77,3 +90,14 @@ class Entry:
 
 Watched = tuple[Entry, str, str, frozenset[str]]
 """A rule, a channel of a device that it watches, the same as `device.channel`, and the device's others that come after it."""
+
+
+def slept(state: Mapping[str, Value], clock: Clock, boot: str) -> float:
+    """Return the seconds since a state was saved: by the monotonic clock within one boot, for the other may jump."""
+    if boot and state.get("boot") == boot:
+        return max(0.0, clock.monotonic() - _number(state.get("at")))
+    return max(0.0, (clock.wall() - _number(state.get("saved"))) / 1e6)
+
+
+def _number(value: Value) -> float | int:
+    return value if isinstance(value, float | int) else 0

@@ -107,6 +107,10 @@ class Ask(StrEnum):
     READINGS = "readings"
 
 
+LARGEST_REQUEST: Final = 4096
+"""Bytes of the payload of a request at most; a longer one is refused, of which it is enough to see that it is."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """What a far side asks for, as it came; nobody has judged it yet.
 
@@ -147,9 +151,8 @@ class EventType:
     # Of all commands: channel, value, cause (a rule, who asked, interlock, dead_man); command_id where it has one
     COMMAND: Final = "command"  # reason, where the cause does not say it all
     COMMAND_DONE: Final = "command.done"  # of readings and alarms that were asked for: do, cause, command_id
-    COMMAND_FAILED: Final = (
-        "command.failed"  # reason; also of what was refused: target, where that is unknown; count
-    )
+    # Of what failed, and of what was refused: reason; target, where that is unknown; count, where it is told in sum.
+    COMMAND_FAILED: Final = "command.failed"
     RULE_THROTTLED: Final = "rule.throttled"  # reason: it has set outputs too often, and must wait
     DEVICE_UP: Final = "device.up"  # down_for (s)
     DEVICE_DOWN: Final = "device.down"  # reason

@@ -67,9 +67,8 @@ class Gated(contracts.Rule[contracts.Settings]):
         self._ahead: float | None = None
         self._is_open = False
         self._unsure_since: float | None = None
-        self._away: tuple[float, float] | None = (
-            None  # from when to when nobody listened, until it was looked at
-        )
+        # From when to when nobody listened, until it was looked at.
+        self._away: tuple[float, float] | None = None
         self._look_at: float | None = None
         self._learnt: Mapping[str, Value] = {}
         self._alarm: Transition | None = None  # the last one of an alarm that is active

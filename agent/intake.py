@@ -8,7 +8,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.conditions.quality import without_bad
 from agent.contracts import BlockingDriver, Driver
 from agent.errors import BadReading, Disconnected
 from agent.events import EventType, Reading
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from agent.supervisor import Part
 
 logger = logging.getLogger(__name__)
+
+AT_ONCE: Final = 16
+"""Readings that are taken in before it is looked whether the disk has fallen behind."""
 
 EVIDENCE_EVERY: Final = 60.0
 """Seconds between events about bad readings of one device; those in between are counted."""
@@ -151,10 +153,8 @@ class Intake:
                     self._answer(asked, error)
                 else:
                     part.up()
-                    self.take(readings, is_asked=asked > 0)
+                    await self._take_all(readings, is_asked=asked > 0)
                     self._answer(asked)
-                if self._log.writer.is_full:
-                    await self._log.writer.room()
                 if self._every is None:
                     turns += 1
                     if turns % 8 == 0:  # a driver that always has something must not starve the others
@@ -171,6 +171,22 @@ class Intake:
                 self._timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._driver.close()
+
+    async def _take_all(self, readings: Sequence[Reading], *, is_asked: bool) -> None:
+        """Take in all that came at once, and wait for the disk in between: each reading may change any number of alarms."""
+        writer, begin = self._log.writer, 0
+        try:
+            while True:
+                part = readings[begin : begin + AT_ONCE]
+                begin += AT_ONCE
+                self.take(part, is_asked=is_asked)
+                if writer.is_full:
+                    await writer.room()
+                if begin >= len(readings):
+                    return
+        except asyncio.CancelledError:
+            self.take(readings[begin:])  # the agent ends, and they were read
+            raise
 
     async def _pause(self, seconds: float) -> bool:
         """Wait for a time, or until somebody asks for a reading; return whether it was that."""
@@ -202,8 +218,7 @@ class Intake:
         self.readings += len(readings)
         for reading in readings:
             at = now if reading.at is None else reading.at
-            seen = reading.values if reading.quality is None else without_bad(reading.values, reading.quality)
-            self._board.on_reading(self.name, seen, at)
+            self._board.on_reading(self.name, reading.values, at, reading.quality)
             outcome = self._rulebook.on_reading(self.name, reading.values, at, reading.quality)
             values = self._reporter.keep(reading, at, force=is_asked or outcome is not None)
             if values:

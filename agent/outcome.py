@@ -50,7 +50,7 @@ class RuleOutcome(contracts.Settings, frozen=True):
     Attributes:
         severity: warning, minor, major or critical.
         alarm: false where it only reacts: nothing is told of it but what it does to outputs.
-        message: The alarm's text; {of}, {value}, {limit}, {rule} and {severity} are filled in.
+        message: The alarm's text; {of}, {value}, {limit}, {rule} and {severity} are filled in; {value:.1f} has one decimal.
         then: What to do when the alarm is raised.
         latch: Whether the alarm stays until it is acknowledged, also when its condition has ceased.
         repeat: Tell it again that often while it is not acknowledged; without `latch` only while it is active.

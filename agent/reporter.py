@@ -64,7 +64,7 @@ class Reporter:
         Args:
             reading: What the driver saw.
             at: When, in seconds of the monotonic clock.
-            force: A rule was tripped by it, so it is kept whole.
+            force: It is kept whole, for a rule was tripped by it, or somebody has asked for it.
         """
         if self._every:
             return reading.values

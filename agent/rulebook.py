@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.agenda import Agenda
 from agent.alarms import ImpossibleError, State, filled
-from agent.entries import Entry
+from agent.entries import Entry, slept
 from agent.events import EventType
 from agent.localtime import LocalTime
 
@@ -80,7 +80,7 @@ class Rulebook:
             self._board.add_rule(name, outcome.then)
         for device, each in entry.watched():
             self._watching.setdefault(device, []).append(each)
-        for other in rule.follows():
+        for other in entry.rule.follows():
             self._followers.setdefault(other, []).append(entry)
         for other in outcome.suppressed_by:
             self._suppressing.setdefault(other, []).append(entry)
@@ -94,41 +94,40 @@ class Rulebook:
         for part in list(self._log.saved_parts()):
             name = part.removeprefix(_PREFIX)
             if name != part and name not in self._entries:
-                self._end(name, self._log.state(part) or {})
+                reason = "is out of service" if name in self.out_of_service else "was removed"
+                self._end(name, self._log.state(part) or {}, reason)
+        acting: list[tuple[Entry, Mapping[str, Value], float]] = []
         for entry in self._entries.values():
-            state = self._log.state(_PREFIX + entry.name) or {}
-            if state and bool(state.get("quiet")) is entry.outcome.alarm:  # what was told is no longer true
-                self._end(entry.name, state)
+            state: Mapping[str, Value] = self._log.state(_PREFIX + entry.name) or {}
+            if state and (reason := entry.differs(state)):  # what was told is no longer true
+                self._end(entry.name, state, reason)
                 state = {}
-            saved = now - self._slept(state) if state else now
+            saved = now - slept(state, self._clock, self._boot) if state else now
             entry.rule.restore(state, saved, now)
             entry.alarm.restore(state, saved)
             self._queue_deadline(entry)
             if not entry.alarm.is_over:
-                entry.acts_as = entry.alarm.severity
-                self._board.restore(entry.name, entry.alarm.severity, state, saved)
+                acting.append((entry, state, saved))
+        # In the order in which they were raised: of two on one output the later one has its way.
+        for entry, state, saved in sorted(acting, key=lambda each: each[0].alarm.raised):
+            entry.acts_as = entry.alarm.severity
+            self._board.restore(entry.name, entry.alarm.severity, state, saved)
         self._tell_local_time(now)
         # Also of those that are not active: another configuration may have ended them.
         for entry in self._entries.values():
             self._tell_others(entry, now)
+            self._suppress(entry, now)
 
-    def _end(self, name: str, state: Mapping[str, Value]) -> None:
+    def _end(self, name: str, state: Mapping[str, Value], reason: str) -> None:
         """Forget what a rule was at, which is no longer at work, or another now."""
         if state.get("alarm") not in {None, State.INACTIVE.value} and not state.get("quiet"):
-            reason = "is out of service" if name in self.out_of_service else "was removed"
             facts: dict[str, Value] = {
                 "message": str(state.get("message", "")),
-                "reason": "the rule " + ("raises no alarm any more" if name in self._entries else reason),
+                "reason": f"the rule {reason}",
                 "state": State.INACTIVE.value,
             }
             self._log.append(EventType.ALARM_CLEARED, name, facts)
         self._log.put_state(_PREFIX + name, None)
-
-    def _slept(self, state: Mapping[str, Value]) -> float:
-        """Return the seconds since a state was saved: by the monotonic clock within one boot, for the other may jump."""
-        if self._boot and state.get("boot") == self._boot:
-            return max(0.0, self._clock.monotonic() - _number(state.get("at")))
-        return max(0.0, (self._clock.wall() - _number(state.get("saved"))) / 1e6)
 
     @property
     def alarms(self) -> list[tuple[str, Alarm]]:
@@ -265,7 +264,7 @@ class Rulebook:
     def _save(self, entry: Entry) -> None:
         now = self._clock.monotonic()
         saved: dict[str, Value] = {"saved": self._clock.wall(), "boot": self._boot, "at": now}
-        state = {**entry.rule.state(now), **entry.alarm.saved(now), **self._board.state(entry.name, now)}
+        state = {**entry.rule.state(now), **entry.saved(now), **self._board.state(entry.name, now)}
         self._log.put_state(_PREFIX + entry.name, state | saved)
         entry.rule.is_unsaved = False
         length = sum(len(value) for value in state.values() if isinstance(value, str))
@@ -312,10 +311,14 @@ class Rulebook:
             self._on_deadline(follower, at)
             self._take(follower, follower.rule.on_rule(entry.name, at, active=entry.alarm.active), at)
         for other in self._suppressing.get(entry.name, ()):
-            suppressing = (self._entries.get(name) for name in other.outcome.suppressed_by)
-            suppressed = any(each is not None and each.alarm.active for each in suppressing)
-            if notices := other.alarm.suppress(suppressed=suppressed):
-                self._log_notices(other, notices, at)
+            self._suppress(other, at)
+
+    def _suppress(self, entry: Entry, at: float) -> None:
+        """Keep an alarm quiet while one of those is active that suppress it."""
+        suppressing = (self._entries.get(name) for name in entry.outcome.suppressed_by)
+        suppressed = any(each is not None and each.alarm.active for each in suppressing)
+        if notices := entry.alarm.suppress(suppressed=suppressed):
+            self._log_notices(entry, notices, at)
 
     def _react(self, entry: Entry) -> None:
         """Let outputs follow an alarm, as long as it is not over."""
@@ -346,6 +349,7 @@ class Rulebook:
                         await self._changed.wait()
             else:
                 self.on_time(self._clock.monotonic())
+                await asyncio.sleep(0)  # what is always due must not starve the others
 
     def on_time(self, now: float) -> None:
         """Give the time, of the monotonic clock in seconds, to the rules whose deadline has come, in order."""
@@ -371,7 +375,7 @@ class Rulebook:
     def _tell_local_time(self, at: float) -> None:
         """Tell the rules what local time is from a moment on, where that has changed.
 
-        It is looked at whenever summer time begins or ends and, for somebody may set the clock, once a minute.
+        It is looked at whenever summer time begins or ends and once a minute, more often until the clock is set: somebody may.
         """
         if self._local.look(at):
             for entry in self._entries.values():
@@ -394,7 +398,3 @@ class Rulebook:
         """See to it that a rule is looked at by its deadline."""
         if self._agenda.put(entry):
             self._changed.set()
-
-
-def _number(value: Value) -> float | int:
-    return value if isinstance(value, float | int) else 0

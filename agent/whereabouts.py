@@ -54,7 +54,7 @@ def ask_once(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, 
             f"no agent runs on {log}; its log can be read with: {program()} events {options.config}"
         )
     if "error" in said:
-        raise GatepostError(f"the agent on {log} runs, but says: {said['error']}")
+        raise GatepostError(f"the agent says: {said['error']}")
     return said
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -108,7 +109,7 @@ def take(make: Callable[[Factory], Device], name: FactoryName, chip: int | None,
     except ImportError as error:
         raise Disconnected(
             "GPIO needs the Python library lgpio, which is not installed; "
-            "install it with: pip install 'gatepost[gpio]'"
+            f"install it with: {sys.executable} -m pip install lgpio"
         ) from error
     except GPIOPinInUse as error:
         raise Disconnected(f"{pin} is in use by another device of this gateway") from error

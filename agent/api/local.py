@@ -142,7 +142,7 @@ class LocalApi:
             writer.write(msgspec.json.encode({"error": str(error)}) + b"\n")
         except sqlite3.Error as error:
             writer.write(msgspec.json.encode({"error": f"the event log cannot be read: {error}"}) + b"\n")
-        except (ValueError, OverflowError, msgspec.DecodeError) as error:
+        except (ValueError, OverflowError, RecursionError, msgspec.DecodeError) as error:
             writer.write(msgspec.json.encode({"error": f"expected a request in one line: {error}"}) + b"\n")
 
     def _change_alarm(self, verb: str, rule: str, by: str, more: Mapping[str, Any]) -> None:
@@ -151,7 +151,7 @@ class LocalApi:
             case "acknowledge":
                 self._rulebook.acknowledge(rule, by, comment)
             case "shelve":
-                self._rulebook.shelve(rule, float(more.get("for", 0)), by, comment)
+                self._rulebook.shelve(rule, _seconds(more.get("for", 0)), by, comment)
             case _:
                 self._rulebook.unshelve(rule, by)
 
@@ -165,7 +165,7 @@ class LocalApi:
     ) -> None:
         """Have something done, and tell what became of it."""
         said |= {name: more[name] for name in ("id", "by") if name in more}
-        wait = float(more["wait"]) if "wait" in more else None
+        wait = _seconds(more["wait"]) if "wait" in more else None
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def answer(line: bytes) -> None:
@@ -246,6 +246,17 @@ class LocalApi:
         finally:
             hung_up.cancel()
             stop_listening()
+
+
+def _seconds(said: object) -> float:
+    """Return a time that somebody asks for; a text such as `nan` is none.
+
+    Raises:
+        ValueError: It is no number.
+    """
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        raise ValueError("for and wait are seconds, a number")
+    return float(said)
 
 
 def _bound(path: Path) -> socket.socket:

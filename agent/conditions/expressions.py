@@ -67,6 +67,13 @@ _TOKEN: Final = re.compile(
     r"(?P<text>'[^']*'|\"[^\"]*\")|(?<![\w.])(?P<name>[A-Za-z_](?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)?)(?P<call>\s*\()?"
 )
 _DIGIT_FIRST: Final = re.compile(r"(?<![\w.])[0-9][\w-]*(?:\.[A-Za-z_][\w-]*|(?<=[A-Za-z_]))")
+_FOREIGN: Final = (
+    (re.compile(r"(?<![=!<>:])=(?!=)"), "equal is written =="),
+    (re.compile(r"&&"), "and is written and"),
+    (re.compile(r"\|\|"), "or is written or"),
+    (re.compile(r"!(?!=)"), "not is written not"),
+    (re.compile(r"<>"), "unequal is written !="),
+)
 _ALLOWED: Final = (
     ast.Expression, ast.BoolOp, ast.boolop, ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.Compare, ast.cmpop,
     ast.IfExp, ast.Call, ast.Constant, ast.Name, ast.Load,
@@ -221,7 +228,11 @@ def _parsed(code: str) -> ast.Expression:
 
 
 def _tip(text: str) -> str:
-    """Return what to add where something in an expression may be a name that begins with a digit."""
+    """Return what to add to the reason: an operator of other languages, or a name that begins with a digit."""
+    bare = _TOKEN.sub(lambda found: "" if found["text"] else found[0], text)
+    for wrong, right in _FOREIGN:
+        if wrong.search(bare):
+            return f" ({right})"
     for found in _DIGIT_FIRST.finditer(text):
         try:
             float(found[0])

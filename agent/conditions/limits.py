@@ -106,8 +106,9 @@ class Limits(contracts.Settings, frozen=True):
         elif clear is not None:
             first = self._by_severity()[0][1]
             if clear > first if self.above is not None else clear < first:
+                wanted = f"{first:g} or {'lower' if self.above is not None else 'higher'}"
                 raise ValueError(
-                    f"clear ({clear:g}) is beyond {name} ({first:g}), so the alarm could never stay"
+                    f"clear ({clear:g}) is beyond {name} ({first:g}), so the alarm could never stay, expected {wanted}"
                 )
 
     def _by_severity(self) -> list[tuple[Severity | None, float]]:

@@ -11,12 +11,12 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 
 from agent import contracts
+from agent.clock import DAY
 from agent.quantities import Quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DAY: Final = 86_400
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FIRST_DAY: Final = DAYS.index("thu")  # 1970-01-01
 _TIME: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})")

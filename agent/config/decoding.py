@@ -130,21 +130,26 @@ class Decoder:
             own.setdefault(entry.key, entry)
         return list(own.values())
 
-    def settings(self, cls: type[S], node: yaml.Node | None, path: str, mark: Mark) -> S | None:
+    def settings(
+        self, cls: type[S], node: yaml.Node | None, path: str, mark: Mark, outside: Sequence[str] = ()
+    ) -> S | None:
         """Read a map as a struct, None where it has faults; `mark` is where what concerns all of it is said."""
         entries = self.entries(node, path)
-        return None if entries is None else self.struct(cls, entries, path, mark)
+        return None if entries is None else self.struct(cls, entries, path, mark, outside=outside)
 
     def struct(
-        self, cls: type[S], entries: Iterable[Entry], path: str, mark: Mark, beside: Sequence[str] = ()
-    ) -> S | None:
-        """Make a struct of the entries of a map; `beside` are the keys that may also be in it, for the messages."""
+        self, cls: type[S], entries: Iterable[Entry], path: str, mark: Mark, beside: Sequence[str] = (),
+        outside: Sequence[str] = (),
+    ) -> S | None:  # fmt: skip
+        """Make a struct of the entries of a map; for the messages, `beside` may also be in it, `outside` beside it."""
         before = len(self.faults)
         fields = {field.encode_name: field for field in structs.fields(cls)}
         values: dict[str, Any] = {}
         for entry in entries:
             if (field := fields.get(entry.key)) is None:
-                self.fault(entry.mark, path, wording.unknown("key", entry.key, [*beside, *fields]))
+                where = f"beside {path.rpartition('.')[2]!r}, not in it" if entry.key in outside else ""
+                known = [*beside, *fields]
+                self.fault(entry.mark, path, wording.unknown("key", entry.key, known, elsewhere=where))
                 continue
             values[field.name] = self.decode(entry.value, field.type, join(path, entry.key), entry.mark)
         for name, field in fields.items():

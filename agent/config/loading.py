@@ -270,6 +270,11 @@ class _Loading:
         common = [each for each in entries if each.key in fields]
         outcome = self._decoder.struct(RuleOutcome, common, path, entry.mark)
         made = self._of_kind("rules", entries, fields, path, entry.mark)
+        limits = [getattr(made[1], each, None) for each in ("above", "below")] if made else []
+        if any(isinstance(each, dict) for each in limits):
+            for each in common:
+                if each.key == "severity":
+                    self._decoder.fault(each.mark, path, "severity is said with the limits already")
         return RuleEntry(name, *made, outcome or RuleOutcome()) if made else None
 
     def _forwarder(self, name: str, entry: Entry, path: str) -> ForwardEntry | None:
@@ -310,16 +315,20 @@ class _Loading:
         kinds, what = registry.kinds(role), role.removesuffix("s")
         found = [each for each in entries if each.key in kinds]
         strange = [each for each in entries if each.key not in kinds and each.key not in others]
+        module = self._module(role, found[0].key, path, found[0].mark) if found else None
+        inside = {field.encode_name for field in structs.fields(settings_of(module))} if module else set()
         for each in strange:
-            self._decoder.fault(each.mark, path, wording.unknown("key", each.key, [*kinds, *others]))
+            where = f"in {found[0].key!r}, not beside it" if each.key in inside else ""
+            known = [*kinds, *others]
+            self._decoder.fault(each.mark, path, wording.unknown("key", each.key, known, elsewhere=where))
         for each in found[1:]:
             self._decoder.fault(each.mark, path, f"a second kind of {what}, expected {found[0].key!r} alone")
         if not found and not strange:
             self._decoder.fault(mark, path, f"missing the kind of {what}, expected {wording.one_of(kinds)}")
-        if not found or (module := self._module(role, found[0].key, path, found[0].mark)) is None:
+        if module is None:
             return None
         kind, mark, node = found[0]
-        settings = self._decoder.settings(settings_of(module), node, join(path, kind), mark)
+        settings = self._decoder.settings(settings_of(module), node, join(path, kind), mark, others)
         return None if settings is None else (kind, settings)
 
     def _encoding(self, at: Entry | None, path: str, mark: Mark) -> tuple[str, contracts.Settings] | None:

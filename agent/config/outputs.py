@@ -57,7 +57,10 @@ class OutputWiring:
             try:
                 target, driver = self._wiring.output(written)
             except ValueError as error:
-                self._decoder.fault(key, join(path, "set"), str(error))
+                what = str(error)
+                if written in {field.encode_name for field in structs.fields(type(then))}:
+                    what = f"{written!r} is out of place, expected it beside 'set', not in it"
+                self._decoder.fault(key, join(path, "set"), what)
                 continue
             if target in full:
                 self._decoder.fault(key, join(path, "set"), f"{target!r} is set here already")
@@ -117,9 +120,8 @@ class OutputWiring:
             rules: By rule: the rules that it follows, the channels that it watches, and what it leads to.
             marks: The place of each rule.
         """
-        fed: dict[
-            str, dict[str, str]
-        ] = {}  # by rule: the rules that feed it, each with the output by which it does
+        # By rule: the rules that feed it, each with the output by which it does, "" where it is followed.
+        fed: dict[str, dict[str, str]] = {}
         for name, (follows, watches, outcome) in rules.items():
             fed[name] = dict.fromkeys(follows, "")
             unless = None if outcome.then is None else outcome.then.unless

@@ -99,7 +99,10 @@ class Wiring:
             try:
                 full[name] = self._channel(name)
             except ValueError as error:
-                self._decoder.fault_of_values(*self._find(name, path, mark), str(error))
+                what = str(error)
+                if len(name.split()) > 1:
+                    what = f"{name!r} is no channel; a rule of the kind compare takes expressions"
+                self._decoder.fault_of_values(*self._find(name, path, mark), what)
         return self._named(settings, full)
 
     def named(self, settings: S, path: str, mark: Mark) -> S:

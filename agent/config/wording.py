@@ -24,9 +24,11 @@ _SCALARS: Final[dict[Any, str]] = {
 }
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """Say that a name is not known, with the nearest one that is, or else all of them."""
+def unknown(what: str, name: str, known: Iterable[str], *, elsewhere: str = "") -> str:
+    """Say that a name is not known, with where it belongs, or the nearest one that is, or else all of them."""
     known = list(known)
+    if elsewhere:
+        return f"{name!r} is out of place, expected it {elsewhere}"
     if ":" in name:
         return f"unknown {what} {key(name)}, expected a space after the colon"
     if near := nearest(name, known):

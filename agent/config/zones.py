@@ -15,11 +15,7 @@ def zone(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except (
-        ZoneInfoNotFoundError,
-        ValueError,
-        OSError,
-    ):  # OSError where it is a folder of zones, such as Europe
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError of a folder of zones, such as Europe
         raise ValueError(_unknown(name)) from None
 
 

@@ -114,7 +114,7 @@ class Output(Driver[S]):
 
     @abstractmethod
     async def write(self, channel: str, value: Value) -> None:
-        """Set a channel.
+        """Set a channel. One that takes longer than 10 s is cancelled, and has failed.
 
         Raises:
             ValueError: There is no such channel, or it cannot have this value.

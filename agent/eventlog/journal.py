@@ -1,4 +1,4 @@
-"""What rules and outputs need of a log, so that they also work without one."""
+"""What rules, outputs and requests need of a log, so that they also work without one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import Rejected
-from agent.events import Ask, Request
+from agent.events import LARGEST_REQUEST, Ask, Request
 from agent.forwarders._flights import Batch, Sent
 from agent.forwarders._topics import target_of
 
@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LARGEST: Final = 4096
-"""Bytes of a payload at most."""
-
-LARGEST_PACKET: Final = 4 * LARGEST
+LARGEST_PACKET: Final = 4 * LARGEST_REQUEST
 """Bytes of a message at most, with topic and properties, as MQTT 5 lets us say to the broker (3.1.2.11.4)."""
 
 AT_ONCE: Final = 20
@@ -158,8 +155,8 @@ class Subscription:
         if len(waiting) >= WAITING:
             self._drop(message)
             return
-        if len(message.payload) > LARGEST:
-            message.payload = message.payload[: LARGEST + 1]  # enough to be refused for its length
+        if len(message.payload) > LARGEST_REQUEST:
+            message.payload = message.payload[: LARGEST_REQUEST + 1]  # enough to be refused for its length
         waiting.append((message, self._loop.time()))
         if self._turn is None:
             self._turn = self._loop.call_soon(self._hand_over)
@@ -174,9 +171,9 @@ class Subscription:
             self._tokens -= 1
             message, came = waiting.popleft()
             request = self._request(message, now - came)
-            self._connection.acknowledge(message)
             if request is not None:
                 self._take(request)
+            self._connection.acknowledge(message)
         if self._next():
             self._turn = self._loop.call_later((1 - self._tokens) / RATE, self._hand_over)
 

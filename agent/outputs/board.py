@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.conditions.quality import without_bad
 from agent.events import EventType
 from agent.outcome import LEAVE
 from agent.outputs.channel import Channel, Command
-from agent.outputs.interlock import Interlock
+from agent.outputs.interlock import Interlock, Interlocks
 from agent.outputs.puts import Put, facts_of
 from agent.outputs.reacting import MOST, WITHIN, Part, Reacting
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.eventlog.journal import Journal
-    from agent.events import Severity, Value
+    from agent.events import Quality, Severity, Value
     from agent.outcome import Reaction
     from agent.outputs.settings import Settings
 
@@ -37,10 +38,6 @@ class _Output(NamedTuple):
     checked: Callable[[str, Value], Value]
     channels: dict[str, Channel]
     interlock: Interlock | None
-
-
-_Watch = tuple[Interlock, "Callable[[float], None]"]
-"""A condition, and what is to be done when it has changed."""
 
 
 class Board:
@@ -63,8 +60,7 @@ class Board:
         self._up: dict[str, bool] = {}  # not in it while it has been neither up nor down
         self._reactions: dict[str, Reacting] = {}
         self._put_off: dict[str, Reacting] = {}
-        self._watches: list[_Watch] = []
-        self._watching: dict[str, list[_Watch]] = {}  # by device
+        self._interlocks = Interlocks()
         self._order = 0
 
     # --- building ---------------------------------------------------------------------------------------------------
@@ -92,7 +88,7 @@ class Board:
         interlock = None if settings.unless is None else Interlock(settings.unless, settings.max_age)
         self._outputs[device] = _Output(checked, channels, interlock)
         if interlock is not None:
-            self._watch(interlock, lambda at: self._lock(device, at))
+            self._interlocks.add(interlock, lambda at: self._lock(device, at), now)
 
     def add_rule(self, rule: str, then: Reaction) -> None:
         """Take in what a rule does when its alarm is raised, before any reading."""
@@ -105,29 +101,29 @@ class Board:
             parts.append(Part(device, name, output.channels[name], action, value, otherwise))
         reacting = self._reactions[rule] = Reacting(rule, then, parts)
         if reacting.interlock is not None:
-            self._watch(reacting.interlock, lambda at: self._bring_in_line(reacting, at))
-
-    def _watch(self, interlock: Interlock, changed: Callable[[float], None]) -> None:
-        watch = (interlock, changed)
-        self._watches.append(watch)
-        for device in interlock.devices:
-            self._watching.setdefault(device, []).append(watch)
-        self._judge(watch, self._clock.monotonic())
+            now = self._clock.monotonic()
+            self._interlocks.add(reacting.interlock, lambda at: self._bring_in_line(reacting, at), now)
 
     # --- what devices say -------------------------------------------------------------------------------------------
 
-    def on_reading(self, device: str, values: Mapping[str, Value], at: float) -> None:
-        """Show a reading to the interlocks, before rules see it; `at` is when it was seen, by the monotonic clock."""
-        watching = self._watching.get(device)
-        if watching is not None:
-            self._note(watching, device, values, at)
+    def on_reading(
+        self,
+        device: str,
+        values: Mapping[str, Value],
+        at: float,
+        quality: Mapping[str, Quality] | None = None,
+    ) -> None:
+        """Show a reading to the interlocks, as `Rulebook.on_reading` to rules, and before it; a bad value is missing."""
+        if device in self._interlocks:
+            sound = values if quality is None else without_bad(values, quality)
+            self._interlocks.note(device, sound, at, self._clock.monotonic(), self._coming(device))
             self._aim()
 
-    def _note(self, watching: list[_Watch], device: str, values: Mapping[str, Value], at: float) -> None:
-        now = self._clock.monotonic()
-        for watch in watching:
-            watch[0].note(device, values, at)
-            self._judge(watch, now)
+    def _coming(self, device: str) -> list[dict[str, Value]]:
+        """Return what is on its way to a device that is an output: it comes right after whatever the device says now."""
+        output = self._outputs.get(device)
+        channels = () if output is None else output.channels.values()
+        return [{put.channel: put.value} for channel in channels for put in channel.under_way]
 
     def on_up(self, device: str) -> None:
         """Set an output that has come (back) up with its safe value to what is wanted of it."""
@@ -144,20 +140,11 @@ class Board:
         was_starting = device not in self._up
         self._up[device] = False
         now = self._clock.monotonic()
-        for watch in self._watching.get(device, ()):
-            watch[0].note_down(device)
-            self._judge(watch, now)
+        self._interlocks.note_down(device, now)
         if was_starting and device in self._outputs:  # what waits for it is tried once, and said to fail
             for name in self._outputs[device].channels:
                 self._settle(device, name, now)
         self._aim()
-
-    @staticmethod
-    def _judge(watch: _Watch, now: float) -> None:
-        interlock, changed = watch
-        before = interlock.reason
-        if interlock.judge(now) != before:
-            changed(now)
 
     def _lock(self, device: str, now: float) -> None:
         output = self._outputs[device]
@@ -258,7 +245,7 @@ class Board:
         channel: str,
         value: Value,
         cause: str,
-        id: str | None = None,  # noqa: A002 -- as the event calls it
+        command_id: str | None = None,
         until: float | None = None,
         on_result: Callable[[str], None] | None = None,
     ) -> str:
@@ -271,7 +258,7 @@ class Board:
             channel: Its channel.
             value: What to put out.
             cause: Who asks, for the log.
-            id: What they call it.
+            command_id: What they call it.
             until: When it is too late to put it out (it may have to wait for `min_on` or `min_off`), by the monotonic clock.
             on_result: Called once, with "" when it was put out, or with the reason why not.
 
@@ -292,9 +279,9 @@ class Board:
             except ValueError as error:
                 reason = str(error)
         if reason or output is None:
-            self._tell_failed(device, channel, value, cause, reason, id)
+            self._tell_failed(device, channel, value, cause, reason, command_id)
             return reason
-        output.channels[channel].command(Command(value, cause, id, until, on_result))
+        output.channels[channel].command(Command(value, cause, command_id, until, on_result))
         self._settle(device, channel, now)
         self._aim()
         return ""
@@ -303,7 +290,7 @@ class Board:
 
     def done(self, put: Put) -> None:
         """Take in that something is put out."""
-        self._outputs[put.device].channels[put.channel].confirm(put.value)
+        self._outputs[put.device].channels[put.channel].confirm(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result("")
         self.on_reading(put.device, {put.channel: put.value}, self._clock.monotonic())
@@ -313,13 +300,13 @@ class Board:
         now = self._clock.monotonic()
         self._outputs[put.device].channels[put.channel].fail(put.value, now, is_up=self._up[put.device])
         self.overtaken(put, reason)
-        if self._up[put.device] and put.device in self._watching:  # what it puts out is not known: fail safe
-            self._note(self._watching[put.device], put.device, {put.channel: None}, now)
+        if self._up[put.device]:  # what it puts out is not known: fail safe
+            self._interlocks.note(put.device, {put.channel: None}, now, now)
         self._aim()
 
     def overtaken(self, put: Put, reason: str) -> None:
         """Take in that something was not put out, for something else is wanted meanwhile; its command is over."""
-        self._outputs[put.device].channels[put.channel].forget(put.command)
+        self._outputs[put.device].channels[put.channel].forget(put)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result(reason)
 
@@ -340,24 +327,23 @@ class Board:
                 command.on_result(reason)
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
-            for watch in self._watching.get(device, ()):
-                if watch[0].would_hold(device, {name: change.value}):
-                    watch[0].note(device, {name: change.value}, now)
-                    self._judge(watch, now)
-            self._put(Put(device, name, *change[:3], change.is_turn, change.command, change.blinks))
+            put = Put(device, name, *change)
+            channel.under_way.append(put)
+            self._interlocks.note(device, {}, now, now, self._coming(device))
+            self._put(put)
 
     def _tell_failed(
-        self, device: str, channel: str, value: Value, cause: str, reason: str, id_: str | None = None
+        self, device: str, channel: str, value: Value, cause: str, reason: str, command_id: str | None = None
     ) -> None:
-        self._log.append(EventType.COMMAND_FAILED, device, facts_of(channel, value, cause, id_, reason))
+        self._log.append(
+            EventType.COMMAND_FAILED, device, facts_of(channel, value, cause, command_id, reason)
+        )
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def on_time(self, now: float) -> None:
         """Take in the time, at or after `deadline`, in seconds of the monotonic clock."""
-        for watch in self._watches:
-            if watch[0].deadline is not None and watch[0].deadline <= now:
-                self._judge(watch, now)
+        self._interlocks.on_time(now)
         for reacting in list(self._put_off.values()):
             if reacting.put_off_until is not None and reacting.put_off_until <= now:
                 self._bring_in_line(reacting, now)
@@ -381,7 +367,7 @@ class Board:
 
     def _aim(self) -> None:
         before = self.deadline
-        times = [interlock.deadline for interlock, _ in self._watches]
+        times = [self._interlocks.deadline]
         times += [reacting.put_off_until for reacting in self._put_off.values()]
         times += [channel.deadline for _, _, channel in self._channels()]
         self.deadline = min((each for each in times if each is not None), default=None)

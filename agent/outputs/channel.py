@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.events import Value
     from agent.outcome import Blink
+    from agent.outputs.puts import Put
 
 INTERLOCK: Final = "interlock"
 """The cause of what an interlock puts out."""
@@ -104,17 +105,17 @@ class Change(NamedTuple):
         value: The value.
         cause: Who wants it.
         reason: Why, where the cause does not say it all.
+        is_turn: Whether it is only another turn of what blinks already.
         command: The command that it carries out; None where it carries out none.
         blinks: Whether it blinks.
-        is_turn: Whether it is only another turn of what blinks already.
     """
 
     value: Value
     cause: str
     reason: str = ""
+    is_turn: bool = False
     command: Command | None = None
     blinks: bool = False
-    is_turn: bool = False
 
 
 class Channel:
@@ -130,6 +131,7 @@ class Channel:
         deadline: When `decide` must be asked again though nothing else has happened; None where it need not.
         dropped: Commands that will not be carried out, each with the reason, for the board to tell.
         began: The claims for a time that have begun since the board last looked.
+        under_way: What is given to be put out, and it is not known yet what became of it, the oldest first.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class Channel:
         self.deadline: float | None = None
         self.dropped: list[tuple[Command, str]] = []
         self.began: list[Claim] = []
+        self.under_way: list[Put] = []
         self._min_on, self._min_off, self._dead_man = min_on, min_off, dead_man
         self._switched = now
         self._is_on = is_on(safe)
@@ -203,11 +206,12 @@ class Channel:
         self._drop("overtaken by a later command")
         self.waiting = command
 
-    def confirm(self, value: Value) -> None:
-        """Note that a value was put out."""
+    def confirm(self, put: Put) -> None:
+        """Note that something was put out."""
+        self.under_way = [each for each in self.under_way if each is not put]
         self._failures, self._retry_at = 0, None
         if self.current is None:
-            self.current = value
+            self.current = put.value
 
     def fail(self, value: Value, now: float, *, is_up: bool) -> None:
         """Note that a value was not put out; it is tried again after a while, or when the output comes up."""
@@ -220,9 +224,10 @@ class Channel:
                 self._failures += 1
             self._aim(now)
 
-    def forget(self, command: Command | None) -> None:
-        """Let go of a command that could not be carried out, so that it is not carried out hours later."""
-        if command is not None and self._carried is command:
+    def forget(self, put: Put) -> None:
+        """Let go of what was not put out; where it was a command, so that it is not carried out hours later."""
+        self.under_way = [each for each in self.under_way if each is not put]
+        if put.command is not None and self._carried is put.command:
             self.base, self._carried, self._dead_at, self._cause = None, None, None, ""
 
     def restart(self, now: float) -> None:
@@ -310,7 +315,8 @@ class Channel:
         if holder.blink is None:
             return Change(holder.value, holder.rule)
         value = holder.value if holder.is_lit else int(not is_on(holder.value))
-        return Change(value, holder.rule, f"blinks, {holder.blink}", None, True, holder.turn_at is not None)
+        is_turn = holder.turn_at is not None
+        return Change(value, holder.rule, f"blinks, {holder.blink}", is_turn=is_turn, blinks=True)
 
     def _carry(self, command: Command, now: float) -> None:
         self.waiting, self._carried = None, command

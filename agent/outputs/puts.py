@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Put(NamedTuple):
-    """What is to be put out now.
+    """What is to be put out now: a device, a channel, and all of a `Change` of it, in its order.
 
     Attributes:
         device: The output.
@@ -43,11 +43,11 @@ class Put(NamedTuple):
         return facts_of(self.channel, self.value, self.cause, self.id, self.reason)
 
 
-def facts_of(channel: str, value: Value, cause: str, id_: str | None, reason: str) -> dict[str, Value]:
+def facts_of(channel: str, value: Value, cause: str, command_id: str | None, reason: str) -> dict[str, Value]:
     """Return what events say of something that is, or was not, put out."""
     facts: dict[str, Value] = {"channel": channel, "value": value, "cause": cause}
-    if id_ is not None:
-        facts["command_id"] = id_  # `id` is that of the event
+    if command_id is not None:
+        facts["command_id"] = command_id  # `id` is that of the event
     if reason:
         facts["reason"] = reason
     return facts

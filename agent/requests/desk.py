@@ -15,8 +15,8 @@ import msgspec
 from agent.errors import GatepostError
 from agent.events import EventType
 from agent.requests.ids import Ids
-from agent.requests.judging import Bucket, Judge, shown
-from agent.requests.reading import Refused, Said
+from agent.requests.judging import Bucket, Judge
+from agent.requests.reading import Refused, Said, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,10 +135,14 @@ class Desk:
     def _set(self, request: Request, order: Order) -> None:
         key = order.key or f" {order.id}"  # no other key begins with a space
         self._asking[key] = [request.answer]
-        reason = self._board.command(
-            order.target, order.channel, order.value, order.cause,
-            order.id, order.until, partial(self._on_set, order, key),
-        )  # fmt: skip
+        try:
+            reason = self._board.command(
+                order.target, order.channel, order.value, order.cause,
+                order.id, order.until, partial(self._on_set, order, key),
+            )  # fmt: skip
+        except Exception:
+            self._asking.pop(key, None)  # or a repeat would wait for ever
+            raise
         if reason:
             self._on_set(order, key, reason)
 

@@ -6,12 +6,10 @@ both are known or neither is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from agent.events import Value
+    from agent.eventlog.journal import Journal
 
 KEPT: Final = 500
 """Ids that are remembered; some 100 bytes of memory and of the disk each."""
@@ -19,33 +17,20 @@ KEPT: Final = 500
 PREFIX: Final = "command:"
 
 
-class States(Protocol):
-    """What of the event log is needed: see `agent.eventlog.EventLog`."""
-
-    def put_state(self, part: str, state: Mapping[str, Value] | None) -> None:
-        """Save a state with the next commit; None forgets it."""
-
-    def state(self, part: str) -> Mapping[str, Value] | None:
-        """Return what was saved."""
-
-    def saved_parts(self) -> Iterable[str]:
-        """Return the names of what was saved."""
-
-
 class Ids:
     """The ids of the last commands that were carried out."""
 
-    def __init__(self, states: States) -> None:
-        self._states = states
+    def __init__(self, log: Journal) -> None:
+        self._log = log
         self._known: dict[str, None] = {}  # the oldest first
         self._number = 0
 
     def restore(self) -> None:
         """Take in what earlier runs have saved."""
         found: list[tuple[int, str]] = []
-        for part in self._states.saved_parts():
+        for part in self._log.saved_parts():
             if part.startswith(PREFIX):
-                saved = (self._states.state(part) or {}).get("n")
+                saved = (self._log.state(part) or {}).get("n")
                 found.append((saved if isinstance(saved, int) else 0, part.removeprefix(PREFIX)))
         found.sort()
         self._known = dict.fromkeys(name for _, name in found)
@@ -58,7 +43,7 @@ class Ids:
         """Remember one, and forget the oldest where they are too many."""
         self._number += 1
         self._known[name] = None
-        self._states.put_state(PREFIX + name, {"n": self._number})
+        self._log.put_state(PREFIX + name, {"n": self._number})
         while len(self._known) > KEPT:
             self.forget(next(iter(self._known)))
 
@@ -66,4 +51,4 @@ class Ids:
         """Forget one: it was not carried out after all."""
         if name in self._known:
             del self._known[name]
-            self._states.put_state(PREFIX + name, None)
+            self._log.put_state(PREFIX + name, None)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.events import Ask, Value
-from agent.requests.reading import NAME, Refused, Said, Verb, read
+from agent.requests.reading import Refused, Said, Verb, read, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from agent.clock import Clock
     from agent.events import Request
+    from agent.outputs.settings import Commands
 
 GOOD_FOR: Final = 60.0
 """Seconds for which a request is good that says when it was sent, and not for how long it is good."""
@@ -26,22 +27,6 @@ BURST, EVERY = 5, 0.5
 """Commands to one output without `at_most`, or to one alarm, that may come at once, and seconds for each more."""
 
 
-class Limits(Protocol):
-    """What far sides may do to an output: see `agent.outputs`."""
-
-    @property
-    def min(self) -> float | None:
-        """No lower value."""
-
-    @property
-    def max(self) -> float | None:
-        """No higher value."""
-
-    @property
-    def at_most(self) -> float | None:
-        """Seconds between two commands."""
-
-
 class Settable(NamedTuple):
     """A device that can be set.
 
@@ -53,7 +38,7 @@ class Settable(NamedTuple):
 
     channels: Collection[str]
     checked: Callable[[str, Value], Value]
-    limits: Limits | None
+    limits: Commands | None
 
 
 class Order(NamedTuple):
@@ -130,7 +115,8 @@ class Judge:
         self._outputs = outputs
         self._polled = polled
         self._rules = rules
-        self._buckets: dict[tuple[str, str], Bucket] = {}  # by what is limited: there are only so many
+        # By channel or rule, and whether it is read: there are only so many.
+        self._buckets: dict[tuple[str, bool], Bucket] = {}
 
     def judge(self, origin: str, request: Request, number: str, *, is_local: bool = False) -> Order:
         """Return what is to be done.
@@ -252,15 +238,10 @@ class Judge:
             and limits.at_most
         ):
             burst, every = 1, limits.at_most
-        limited = (f"{order.verb == 'read'}", f"{order.target}.{order.channel}")
+        limited = (f"{order.target}.{order.channel}", order.verb == "read")
         bucket = self._buckets.setdefault(limited, Bucket(burst, every))
         if not bucket.take(self._clock.monotonic()):
             raise Refused(f"it comes too soon after the one before: one in {every:g} s is allowed (at_most)")
-
-
-def shown(text: str) -> str:
-    """Return a name from outside, quoted and not too long."""
-    return repr(text if len(text) <= NAME else f"{text[:NAME]}…")
 
 
 _ASKS: Final[Mapping[Verb, Ask]] = {

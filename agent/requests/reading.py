@@ -9,7 +9,7 @@ import msgspec
 
 from agent.clock import from_iso
 from agent.errors import GatepostError
-from agent.events import Value, number
+from agent.events import LARGEST_REQUEST, Value, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from agent.events import Request
 
 Verb = Literal["set", "read", "acknowledge", "shelve", "unshelve"]
-
-LARGEST: Final = 4096
-"""Bytes of a payload at most."""
 
 NAME: Final = 64
 """Characters of an id, or of who asks, at most."""
@@ -82,8 +79,8 @@ def read(request: Request) -> Said:
         Refused: It makes no sense; the reason says what was expected.
     """
     payload = request.payload
-    if len(payload) > LARGEST:
-        raise Refused(f"the payload is longer than {LARGEST} bytes")
+    if len(payload) > LARGEST_REQUEST:
+        raise Refused(f"the payload is longer than {LARGEST_REQUEST} bytes")
     try:
         said: Any = msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):
@@ -105,6 +102,8 @@ def _word(payload: bytes) -> str:
         text = payload.decode().strip()
     except UnicodeDecodeError:
         text = ""
+    if text.startswith("{"):
+        raise Refused('the payload is no valid JSON, in which texts stand in double quotes: {"value": "on"}')
     if not _WORD.fullmatch(text):
         raise Refused("the payload is neither JSON nor a plain word such as on")
     return text
@@ -118,7 +117,7 @@ def _object(said: dict[str, Any], request: Request) -> Said:
     found = found._replace(by=_name(said.get("by", ""), "by", found))
     known = _OF_ALARMS if request.of == "alarm" else _OF_DEVICES
     if unknown := [key for key in said if key not in known]:
-        raise Refused(f"unknown key {_shown(unknown[0])}, expected {_listed(known)}", found)
+        raise Refused(f"unknown key {shown(unknown[0])}, expected {_listed(known)}", found)
     found = found._replace(time=_time(said, found), ttl=_seconds(said, "ttl", found))
     if request.of == "alarm":
         verb = _alarm_verb(said.get("do"))
@@ -185,5 +184,6 @@ def _listed(known: tuple[str, ...]) -> str:
     return f"{', '.join(known[:-1])} and {known[-1]}"
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}…")
+def shown(text: str) -> str:
+    """Return a name from outside, quoted and not too long."""
+    return repr(text if len(text) <= NAME else f"{text[:NAME]}…")

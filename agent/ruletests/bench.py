@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent import registry
 from agent.clock import VirtualClock
-from agent.conditions.quality import without_bad
 from agent.contracts import Output
 from agent.errors import GatepostError
 from agent.events import ALARMS, EventType, Quality
@@ -212,7 +211,7 @@ class Bench:
         at = self.clock.now
         if quality is None and None in values.values():  # as drivers have it
             quality = {channel: Quality.BAD for channel, value in values.items() if value is None}
-        self.board.on_reading(device, values if quality is None else without_bad(values, quality), at)
+        self.board.on_reading(device, values, at, quality)
         outcome = self.rulebook.on_reading(device, values, at, quality)
         if outcome is not None:
             self.rulebook.record(outcome, at)

@@ -40,9 +40,8 @@ class DeviceCourse:
         if self._every is not None or device in names.stateful:
             marks |= set(back)
         self._marks = sorted(marks)
-        self._times: Counter[float] = (
-            Counter()
-        )  # how many values are written for a time, of the channel with the most
+        # How many values are written for a time, of the channel with the most.
+        self._times: Counter[float] = Counter()
         for course in courses:
             self._times |= Counter(at for at, _ in course.points)
         self._is_steady = not any(course.ramp or course.noise for course in courses)
@@ -115,9 +114,7 @@ def _rounded(value: float) -> float:
 
 def devices(case: Case, names: Names) -> list[DeviceCourse]:
     """Return the courses of all devices that a test gives values of."""
-    returns = {
-        deed.at + deed.value for deed in case.deeds if isinstance(deed.value, float) and not deed.target
-    }
+    returns = {deed.back_at for deed in case.deeds if deed.back_at is not None}
     by_device: dict[str, list[Course]] = {}
     for course in case.courses:
         by_device.setdefault(course.channel.partition(".")[0], []).append(course)

@@ -102,11 +102,7 @@ def _case(decoder: Decoder, names: Names, entry: Entry, shared: list[Entry]) -> 
             0.0,
             *(at for course in given.courses for at, _ in course.points),
             *(turn.at for turn in given.turns),
-            *(
-                deed.at
-                + (deed.value if deed.verb in {"restart", "crash"} and isinstance(deed.value, float) else 0)
-                for deed in deeds
-            ),
+            *(deed.at if deed.back_at is None else deed.back_at for deed in deeds),
             *(each.end for each in expected),
             *(each.at for each in checks),
         ]

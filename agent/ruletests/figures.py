@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.contracts import Rule
-    from agent.events import Value
+    from agent.ruletests.model import Trace
     from agent.ruletests.names import Names
     from agent.ruletests.replay import Replayed
     from agent.ruletests.timeline import Outcome
-
-Trace = list[tuple[float, str, dict[str, "Value"]]]
-"""Readings: time, device, values."""
-
 
 MISSING: Final = 3
 """Intervals without a reading after which a device that speaks at an interval is drawn as silent."""
@@ -39,7 +35,7 @@ def of_test(config: Config, names: Names, outcome: Outcome) -> Figure:
     run = outcome.run
     wrong: dict[str, list[Wrong]] = {}
     for line in outcome.lines:
-        if line.mark in "-+!":
+        if line.is_wrong:
             what = f"{said(line.at)}: {line.what}" + (f": {line.note}" if line.note else "")
             wrong.setdefault(line.who, []).append(Wrong(line.at, what, line.mark == "-"))
     subjects = dict.fromkeys(

@@ -201,8 +201,8 @@ def read_deeds(page: Page, entries: list[Entry], path: str) -> list[Deed]:
         if deed.at < away:
             what = f"at {said(deed.at)} the agent is away, until {said(away)}"
             page.decoder.faults.append(Fault(*deed.place, path, what))
-        if deed.verb in {"restart", "crash"} and isinstance(deed.value, float):
-            away = deed.at + deed.value
+        if deed.back_at is not None:
+            away = deed.back_at
     return deeds
 
 

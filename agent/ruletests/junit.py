@@ -61,7 +61,7 @@ def _counts(name: str, outcomes: Sequence[tuple[Outcome, float]]) -> dict[str, s
 
 
 def _message(outcome: Outcome) -> str:
-    wrong = [line for line in outcome.lines if line.mark in "-+!"]
+    wrong = [line for line in outcome.lines if line.is_wrong]
     if not wrong:
         return outcome.run.failure
     told = next((line for line in wrong if line.note), wrong[0])

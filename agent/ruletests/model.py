@@ -18,6 +18,12 @@ class Silent:
 
 SILENT: Final = Silent()
 
+Trace = list[tuple[float, str, dict[str, Value]]]
+"""Readings: time, device, values."""
+
+TIMES: Final = frozenset({"duration", "for", "within"})
+"""The facts of an alarm that are lengths of time, in seconds."""
+
 BLINKING: Final = "blinking"
 """What an output that blinks is said to be."""
 
@@ -81,6 +87,13 @@ class Deed(NamedTuple):
     target: str
     value: Value
     place: Place
+
+    @property
+    def back_at(self) -> float | None:
+        """When the agent is back; None where this does not send it away."""
+        if self.verb in {"restart", "crash"} and isinstance(self.value, float):
+            return self.at + self.value
+        return None
 
 
 class Subject(NamedTuple):

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from agent.conditions.schedule import DAYS
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ MONDAY: Final = datetime(2026, 1, 5)  # noqa: DTZ001 -- local, wherever that is
 
 EXPECTED: Final = "a time after the start such as 15m or 1d 2h, or a local time such as 22:00 or Tue 06:30"
 
-_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _OF_DAY: Final = re.compile(r"(?:(?P<day>[A-Za-z]{3,9})\s+)?(?P<h>\d{1,2}):(?P<m>\d{2})(?::(?P<s>\d{2}))?")
 _UNITS: Final = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000))
 
@@ -81,13 +81,13 @@ class Moments:
         if match is None:
             return None
         day = (match["day"] or "")[:3].lower()
-        if day and day not in _DAYS:
+        if day and day not in DAYS:
             return None
         hour, minute, second = int(match["h"]), int(match["m"]), int(match["s"] or 0)
         if hour > 23 or minute > 59 or second > 59:
             return None
         found = self.start.replace(hour=hour, minute=minute, second=second, microsecond=0)
-        while found < self.start or (day and found.weekday() != _DAYS.index(day)):
+        while found < self.start or (day and found.weekday() != DAYS.index(day)):
             found += timedelta(days=1)
         return found
 

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config import Config
-    from agent.events import Value
-    from agent.ruletests.model import Case, Deed, Found, Happening, Turn
+    from agent.ruletests.model import Case, Deed, Found, Happening, Trace, Turn
     from agent.ruletests.names import Names
 
 
@@ -36,7 +35,7 @@ class Run:
         self.found: list[Found] = []
         self.refused: list[tuple[Deed, str]] = []
         self.failure = ""
-        self.trace: list[tuple[float, str, dict[str, Value]]] = []
+        self.trace: Trace = []
 
 
 _Input = tuple[float, int, int, Any]
@@ -45,9 +44,7 @@ _Input = tuple[float, int, int, Any]
 
 def _inputs(case: Case, names: Names) -> Iterator[_Input]:
     """Yield all that a test does to the gateway, in order: at one time starts, devices, readings, people, and then looks."""
-    starts = [
-        deed.at + deed.value for deed in case.deeds if not deed.target and isinstance(deed.value, float)
-    ]
+    starts = [deed.back_at for deed in case.deeds if deed.back_at is not None]
     streams: list[Iterator[_Input]] = [
         ((at, 0, index, None) for index, at in enumerate([0.0, *starts])),
         ((turn.at, 1, index, turn) for index, turn in enumerate(case.turns)),

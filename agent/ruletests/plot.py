@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, NamedTuple
-from xml.sax.saxutils import escape, quoteattr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -243,7 +243,7 @@ class _Drawing:
             width = max(round(self._x(span.end) - x, 1), 2)
             tip = f"{span.text}: {self._figure.clock(span.begin)} to {self._figure.clock(span.end)}"
             yield (
-                f'<rect class={quoteattr(span.look)} x="{x}" y="{top + 3}" width="{width}" height="{ROW - 6}">'
+                f'<rect class="{escape(span.look)}" x="{x}" y="{top + 3}" width="{width}" height="{ROW - 6}">'
                 f"<title>{escape(tip)}</title></rect>"
             )
             if width > 8 * len(span.text):

@@ -7,6 +7,7 @@ delays run by the time from which it is told. An output puts out what today's ru
 from __future__ import annotations
 
 import bisect
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent import reporter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.events import Event, Quality, Value
+    from agent.ruletests.model import Trace
     from agent.ruletests.names import Names
 
 SAME: Final = 1.0
@@ -64,6 +66,7 @@ class Replayed(NamedTuple):
         then: The alarms in the log, since `begin`.
         now: Those of today's rules, since `begin`.
         trace: Each reading, where they were asked for: time, device, values.
+        missing: The channels that rules look at and that no reading in the log has.
         failure: Why it could not be played to its end; "" where it was.
     """
 
@@ -74,7 +77,8 @@ class Replayed(NamedTuple):
     runs: int
     then: list[Happening]
     now: list[Happening]
-    trace: list[tuple[float, str, dict[str, Value]]]
+    trace: Trace
+    missing: list[str]
     failure: str = ""
 
 
@@ -93,7 +97,7 @@ class _Player:
     def __init__(self, config: Config, names: Names, epoch: int, *, with_trace: bool) -> None:
         self.then: list[Happening] = []
         self.now: list[Happening] = []
-        self.trace: list[tuple[float, str, dict[str, Value]]] = []
+        self.trace: Trace = []
         self.bench = Bench(config, names, epoch, self.now.append)
         self._with_trace = with_trace
         self._names = names
@@ -106,6 +110,7 @@ class _Player:
             if name in names.every and device.report != reporter.Settings()
         }
         self.runs = 0
+        self.missing = {each for each in names.watched if each.partition(".")[0] not in self._outputs}
 
     def play(self, event: Event, at: float) -> None:
         """Take in an event at a time of the bench."""
@@ -155,6 +160,8 @@ class _Player:
         if (polled := self._thinned.get(device)) is not None:
             polled.values |= values
             polled.next_at = at + polled.every
+        if self.missing:
+            self.missing.difference_update(f"{device}.{channel}" for channel in values)
         self._show(device, values, at, quality)
 
     def _show(
@@ -237,7 +244,7 @@ def play(
         for told in (player.then, player.now)
     )
     trace = [each for each in player.trace if each[0] >= begin]
-    return Replayed(epoch, begin, at, count, player.runs, then, now, trace, failure)
+    return Replayed(epoch, begin, at, count, player.runs, then, now, trace, sorted(player.missing), failure)
 
 
 def differences(replayed: Replayed) -> list[Difference]:
@@ -260,13 +267,12 @@ def _of_kind(then: list[Happening], now: list[Happening]) -> Iterator[Difference
     gone, new = [], []
     left, right = 0, 0
     while left < len(then) or right < len(now):
-        late = (
-            SAME * 2
-            if left == len(then)
-            else -SAME * 2
-            if right == len(now)
-            else then[left].at - now[right].at
-        )
+        if left == len(then):
+            late = math.inf
+        elif right == len(now):
+            late = -math.inf
+        else:
+            late = then[left].at - now[right].at
         if late > SAME:
             new.append(now[right])
             right += 1

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, config: Config, names: Names) -> int:
     for line in (
         *_lines(found, names, clock, paint),
         *_counts(replayed, names, paint),
-        *_unknown(config, names, paint),
+        *_unknown(config, names, replayed, paint),
     ):
         say(line)
     if options.plot is not None:
@@ -139,11 +139,13 @@ def _counts(replayed: Replayed, names: Names, paint: Style) -> Iterator[str]:
         yield text if then[name] == now[name] else paint("bold", text)
 
 
-def _unknown(config: Config, names: Names, paint: Style) -> Iterator[str]:
+def _unknown(config: Config, names: Names, replayed: replay.Replayed, paint: Style) -> Iterator[str]:
     told = replay.unknown(config, names)
     yield ""
     yield paint(
         "dim", "what came before the log begins is not known: alarms that were active, windows that were full"
     )
+    for channel in replayed.missing:
+        yield paint("yellow", f"{channel}: the log has no reading of it")
     for line in told:
         yield paint("yellow", line)

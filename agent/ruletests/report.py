@@ -54,7 +54,7 @@ def timeline(lines: Sequence[Line], paint: Style, *, is_whole: bool) -> Iterator
 
 
 def _near(lines: Sequence[Line]) -> set[int]:
-    wrong = [index for index, line in enumerate(lines) if line.mark in "-+!"]
+    wrong = [index for index, line in enumerate(lines) if line.is_wrong]
     near = {each for index in wrong for each in range(index - AROUND, index + AROUND + 1)}
     return near & set(range(len(lines)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.ruletests.model import FAILED, Expected, Happening, Silent, Subject, Written
+from agent.ruletests.model import FAILED, TIMES, Expected, Happening, Silent, Subject, Written
 from agent.ruletests.moments import said
 from agent.ruletests.names import number
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 EXACT: Final = 0.0015
 """Seconds by which two times may differ and be the same: events tell times in thousandths."""
-
-_SECONDS: Final = frozenset({"duration", "for", "within"})
 
 
 class Line(NamedTuple):
@@ -43,6 +41,11 @@ class Line(NamedTuple):
     note: str = ""
     place: Place | None = None
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the test fails for it."""
+        return self.mark in "-+!"
+
 
 class Outcome(NamedTuple):
     """What became of a test.
@@ -58,7 +61,7 @@ class Outcome(NamedTuple):
     @property
     def passed(self) -> bool:
         """Whether all was as expected."""
-        return not self.run.failure and not any(line.mark in "-+!" for line in self.lines)
+        return not self.run.failure and not any(line.is_wrong for line in self.lines)
 
     @property
     def place(self) -> Place:
@@ -89,9 +92,8 @@ def compare(run: Run, names: Names) -> Outcome:
             lines.append(Line(check.at, "-", who, f"is {wanted_state}", f"it is {state}", check.place))
     for deed, reason in run.refused:
         lines.append(Line(deed.at, "!", names.short(deed.target), _done(deed, names), reason, deed.place))
-    return Outcome(
-        run, sorted(lines, key=lambda line: round(line.at, 3))
-    )  # stable: as they came within a time
+    lines.sort(key=lambda line: round(line.at, 3))  # stable: as they came within a time
+    return Outcome(run, lines)
 
 
 class Telling:
@@ -222,7 +224,7 @@ def differences(expected: Expected, happening: Happening) -> list[str]:
     wrong = []
     for name, written in expected.facts.items():
         found = happening.facts.get(name)
-        tolerance = EXACT if name in _SECONDS else _precision(written)
+        tolerance = EXACT if name in TIMES else _precision(written)
         if not same(written.value, found, tolerance):
             shown = "not said" if name not in happening.facts else fact(name, found)
             wrong.append(f"{name} is {shown}, not {written.text}")
@@ -244,7 +246,7 @@ def _precision(written: Written) -> float:
 
 def fact(name: str, value: Value) -> str:
     """Return a fact as a person reads it."""
-    return said(value) if name in _SECONDS and isinstance(value, int | float) else number(value)
+    return said(value) if name in TIMES and isinstance(value, int | float) else number(value)
 
 
 def _inputs(run: Run, names: Names) -> Iterable[Line]:

@@ -10,7 +10,7 @@ from agent.alarms import State
 from agent.config import wording
 from agent.config.decoding import Entry, join
 from agent.events import ALARMS, Severity
-from agent.ruletests.model import BLINKING, FAILED, Check, Expected, Subject, Written
+from agent.ruletests.model import BLINKING, FAILED, TIMES, Check, Expected, Subject, Written
 from agent.ruletests.pages import key_value, place_of, value_of, written
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ FACTS: Final = (
 )  # fmt: skip
 """What may be said of an event of an alarm."""
 OUTPUT_FACTS: Final = ("cause", "reason", "value")
-TIMES: Final = ("duration", "for", "within")
-"""The facts that are lengths of time."""
-
 STATES: Final = (*(each.value for each in State), "active", "shelved", "suppressed")
 
 

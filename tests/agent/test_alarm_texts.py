@@ -147,6 +147,7 @@ def test_what_was_not_saved_for_long_is_saved_at_the_end(tmp_path: Path) -> None
     [
         ("{of} is {value}", 8.059999999999999, "plant.a is 8.06"),
         ("{of} is {value:.1f}", 8.059999999999999, "plant.a is 8.1"),
+        ("{of} is {value}", 6.51710179, "plant.a is 6.5171"),
         ("{of} is {value}", 1234567.5, "plant.a is 1234567.5"),
         ("{of} is {value}", 7, "plant.a is 7"),
         ("{of} is {value}", "auto", "plant.a is auto"),

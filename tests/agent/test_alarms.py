@@ -136,11 +136,18 @@ def test_a_latched_one_is_repeated_also_when_its_condition_has_ceased() -> None:
     assert it.types[4:] == ["acknowledged"]
 
 
+def test_a_latched_one_keeps_its_severity_until_it_is_acknowledged() -> None:
+    it = Bench(RuleOutcome(latch=True))
+    it.turn(True, Severity.CRITICAL)
+    it.turn(False, Severity.MINOR)  # the limit that it has cleared at
+    assert (it.alarm.state, it.alarm.severity) == ("cleared-unacknowledged", Severity.CRITICAL)
+
+
 def test_of_a_rule_that_only_reacts_nothing_is_told() -> None:
     it = Bench(RuleOutcome(alarm=False))
     it.turn(True)
     assert it.alarm.state == "active-acknowledged"
-    with pytest.raises(ImpossibleError, match="nothing to acknowledge"):
+    with pytest.raises(ImpossibleError, match="only reacts"):
         it.alarm.acknowledge("anna")
     with pytest.raises(ImpossibleError, match="only reacts"):
         it.alarm.shelve(60, "anna", 0.0)

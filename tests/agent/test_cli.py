@@ -85,6 +85,11 @@ def test_show_as_json_has_the_same(tmp_path: Path) -> None:
     assert yaml.safe_load(page["sample"])["rules"]
 
 
+def test_show_says_once_what_may_stand_alone_or_in_a_list(tmp_path: Path) -> None:
+    shown = gatepost("show", "threshold", folder=tmp_path)
+    assert shown.out.count("\n      between\n") == shown.out.count("\n      days\n") == 1
+
+
 def test_show_of_what_does_not_exist_names_the_nearest(tmp_path: Path) -> None:
     result = gatepost("show", "treshold", folder=tmp_path)
     assert (result.status, result.out) == (1, "")
@@ -109,6 +114,12 @@ def as_editors_see_it(value: Any) -> Any:
 
 
 # --- check and init ---------------------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_runs_does_not_hold_what_plays_tests_in_memory() -> None:
+    code = "import sys, agent.cli; print('agent.app' in sys.modules, 'agent.ruletests' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout == "True False\n"
 
 
 def test_check_says_in_one_line_what_would_run(tmp_path: Path) -> None:
@@ -182,6 +193,12 @@ def test_wrong_usage_ends_with_2_and_shows_how(tmp_path: Path, words: list[str])
     result = gatepost(*words, folder=tmp_path)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith("usage: gatepost")
+
+
+def test_a_replay_that_takes_the_configuration_for_a_log_shows_which_comes_first(tmp_path: Path) -> None:
+    result = gatepost("test", "--replay", "gatepost.yaml", folder=tmp_path)
+    assert result.status == 2
+    assert "gatepost test config --replay [LOG]" in result.err
 
 
 @pytest.mark.parametrize("command", ["run", "check", "init", "list", "show", "schema", "events", "status"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.boards import Relays, written
 
-from agent import eventlog
+from agent import commander, eventlog
 from agent.clock import Clock
 from agent.commander import Commander
 from agent.errors import Disconnected
@@ -103,24 +103,44 @@ async def test_a_device_has_one_write_at_a_time_and_the_latest_for_a_channel_ove
         assert told.count((EventType.COMMAND_DONE, "a", 1, None)) == 2
 
 
-@pytest.mark.parametrize("error", [Disconnected("gone"), ValueError("gone"), ZeroDivisionError("gone")])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Disconnected("gone"), "gone"), (ValueError("gone"), "gone"), (ZeroDivisionError("gone"), "gone"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)  # fmt: skip
 async def test_a_write_that_fails_for_whatever_reason_is_told_and_the_next_goes_on(
-    tmp_path: Path, error: Exception
+    tmp_path: Path, error: Exception, reason: str
 ) -> None:
     results: list[str] = []
     async with bench(tmp_path) as it:
         it.relays.gate.set()
         it.relays.error = error
-        it.board.command("relays", "a", 1, "anna", id="7", on_result=results.append)
-        await until(lambda: results == ["gone"])
+        it.board.command("relays", "a", 1, "anna", command_id="7", on_result=results.append)
+        await until(lambda: results == [reason])
         it.relays.error = None
-        it.board.command("relays", "b", 1, "anna", id="8", on_result=results.append)
-        await until(lambda: results == ["gone", ""])
+        it.board.command("relays", "b", 1, "anna", command_id="8", on_result=results.append)
+        await until(lambda: results == [reason, ""])
         assert it.relays.ended == [("b", 1)]
         assert await it.told() == [
-            (EventType.COMMAND, "a", 1, None), (EventType.COMMAND_FAILED, "a", 1, "gone"),
+            (EventType.COMMAND, "a", 1, None), (EventType.COMMAND_FAILED, "a", 1, reason),
             (EventType.COMMAND, "b", 1, None), (EventType.COMMAND_DONE, "b", 1, None),
         ]  # fmt: skip
+
+
+async def test_what_waits_is_put_out_though_what_followed_from_the_first_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(result: str) -> None:
+        raise ZeroDivisionError(result)
+
+    async with bench(tmp_path) as it:
+        it.relays.gate.set()
+        it.board.command("relays", "a", 1, "anna", on_result=stumble)
+        it.board.command("relays", "b", 1, "anna")
+        await until(lambda: ("b", 1) in it.relays.ended)
+        assert "what followed from setting relays has failed on a bug" in caplog.text
 
 
 async def test_time_is_given_to_the_board_when_it_wants_it(tmp_path: Path) -> None:
@@ -146,11 +166,41 @@ async def test_nothing_is_put_out_once_outputs_are_about_to_be_closed(tmp_path: 
     async with bench(tmp_path) as it:
         it.relays.gate.set()
         it.board.command("relays", "a", 1, "anna")
-        it.commander.stop()
+        await it.commander.close()
         it.board.command("relays", "b", 1, "anna")
         for _ in range(10):
             await asyncio.sleep(0)
         assert it.relays.begun == []
+        assert await it.told() == [
+            (EventType.COMMAND, "a", 1, None),
+            (EventType.COMMAND_FAILED, "a", 1, "the agent stops"),
+        ]
+
+
+async def test_what_is_being_written_as_the_agent_stops_may_end(tmp_path: Path) -> None:
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        it.board.command("relays", "b", 1, "anna", on_result=results.append)
+        await until(lambda: it.relays.begun == [("a", 1)])
+        asyncio.get_running_loop().call_later(0.05, it.relays.gate.set)
+        await it.commander.close()
+        assert it.relays.ended == [("a", 1)]
+        assert results == ["the agent stops", ""]
+        assert (EventType.COMMAND_DONE, "a", 1, None) in await it.told()
+
+
+async def test_a_write_that_never_ends_has_failed_and_what_waits_behind_it_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commander, "PATIENCE", 0.05)
+    results: list[str] = []
+    async with bench(tmp_path) as it:
+        it.board.command("relays", "a", 1, "anna", on_result=results.append)
+        it.board.command("relays", "b", 1, "anna", on_result=results.append)
+        await until(lambda: len(results) == 2)
+        assert results == ["it has not ended within 0.05 s"] * 2
+        assert it.relays.begun[:2] == [("a", 1), ("b", 1)]
 
 
 async def test_what_is_wanted_in_one_moment_is_put_out_one_after_the_other(tmp_path: Path) -> None:

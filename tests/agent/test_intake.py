@@ -14,8 +14,9 @@ from agent import contracts, eventlog
 from agent.clock import Clock
 from agent.errors import BadReading, Disconnected
 from agent.eventlog import EventLog
+from agent.eventlog.writer import ROOM
 from agent.events import Event, EventType, Quality, Reading
-from agent.intake import BusThreads, Intake
+from agent.intake import AT_ONCE, BusThreads, Intake
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
@@ -178,6 +179,20 @@ async def test_the_times_of_readings_are_those_at_which_they_were_seen(tmp_path:
         first, second = await it.events(EventType.READING)
         assert second.time - first.time == pytest.approx(2_500_000, abs=2)
         assert clock.wall() - first.time == pytest.approx(5_000_000, abs=500_000)
+
+
+async def test_what_comes_at_once_waits_for_a_disk_that_has_fallen_behind_and_none_of_it_is_lost_at_the_end(
+    tmp_path: Path,
+) -> None:
+    count = 2 * ROOM
+    async with bench(tmp_path) as it:
+        intake, part = it.intake(Script(EventDriven(), [Reading({"v": n}) for n in range(count)]))
+        async with running(intake, part):
+            await until(lambda: it.log.writer.is_full)
+            assert ROOM <= intake.readings <= ROOM + AT_ONCE
+            await it.log.writer.commit()
+            await until(lambda: intake.readings > ROOM + AT_ONCE)
+        assert intake.readings == count
 
 
 async def test_an_event_has_only_the_qualities_of_its_own_channels(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ async def test_what_others_make_while_it_begins_has_their_own_mode(tmp_path: Pat
 @pytest.mark.parametrize(
     "request_",
     [b"", b"garbage", b"[]", b'{"get": "nothing"}', b'{"get": "events"}', b'{"get": "events", "after": 1e400}',
-     b"\xff" * 100, b"x" * 200_000],
+     b"\xff" * 100, b"x" * 200_000, b'{"get": ' + b"[" * 60_000],
 )  # fmt: skip
 async def test_a_request_that_makes_no_sense_is_told_so(tmp_path: Path, request_: bytes) -> None:
     async with serving(tmp_path) as (log, path, _task):
@@ -166,6 +166,7 @@ async def test_an_alarm_is_acknowledged_shelved_and_unshelved(tmp_path: Path) ->
         ({"alarm": "unshelve", "rule": "too-hot", "by": "anna"}, "it is not shelved"),
         ({"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": 1e9}, "8h at most"),
         ({"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": "long"}, "expected a request"),
+        ({"alarm": "shelve", "rule": "too-hot", "by": "anna", "for": [1]}, "expected a request"),
         ({"alarm": "forget", "rule": "too-hot", "by": "anna"}, "expected a request"),
     ],
 )
@@ -210,6 +211,8 @@ async def test_a_polled_device_is_read(tmp_path: Path) -> None:
         ({"set": "lamp", "value": 9}, "the lamp is broken"),
         ({"set": "lamp", "value": 1, "wait": 0}, "it has expired"),
         ({"set": "lamp", "value": 1, "wait": "long"}, "expected a request"),
+        ({"set": "lamp", "value": 1, "wait": None}, "expected a request"),
+        ({"set": "lamp", "value": 1, "wait": "nan"}, "expected a request"),
         ({"set": "lamp"}, "expected a request"),
         ({"read": "air"}, "air is down"),
         ({"read": "lamp"}, "says by itself what changes"),

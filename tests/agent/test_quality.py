@@ -7,15 +7,16 @@ import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from support.boards import Relays, written
 from support.rulebooks import Desk, loaded
 
 from agent import console
 from agent.events import Quality, Reading
+from agent.outputs.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.events import Value
 
 BAD = {"a": Quality.BAD}
 UNCERTAIN = {"a": Quality.UNCERTAIN}
@@ -97,17 +98,21 @@ def test_a_condition_of_a_gate_is_not_judged_by_a_bad_value(tmp_path: Path) -> N
     assert it.said() == []
 
 
-def test_an_interlock_of_an_output_is_not_judged_by_a_bad_value(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interlock_of_an_output_is_not_judged_by_a_bad_value(tmp_path: Path) -> None:
     it = desk(tmp_path)
-    shown: list[dict[str, Value]] = []
     board = it._intakes["plant"]._board
-    monkeypatch.setattr(board, "on_reading", lambda _device, values, _at: shown.append(dict(values)))
+    relay = Relays({"state": 0})
+    board.add("pump", written(Settings, '{unless: "plant.a < 5"}'), relay.safe(), relay.checked)
+
+    def holds() -> object:
+        return (board.status("pump") or {})["state"].get("interlocked")
+
     it.see(0, quality=BAD, a=9, b=1)
+    assert holds() == "plant.a has no usable value"
     it.see(1, quality=UNCERTAIN, a=9, b=1)
-    it.see(2, a=9)
-    assert shown == [{"a": None, "b": 1}, {"a": 9, "b": 1}, {"a": 9}]
+    assert holds() is None
+    it.see(2, quality={"b": Quality.BAD}, a=4, b=1)
+    assert holds() == "plant.a < 5"
 
 
 def test_it_is_counted_and_one_line_is_logged_when_it_begins(

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 IMPOSSIBLE = {
     "threshold": [
-        ("{of: plant.a, above: 5, clear: 6}", "clear (6) is beyond above (5), so the alarm could never stay"),
-        ("{of: plant.a, below: 5, clear: 4}", "clear (4) is beyond below (5), so the alarm could never stay"),
+        ("{of: plant.a, above: 5, clear: 6}", "clear (6) is beyond above (5), so the alarm could never stay, expected 5 or lower"),
+        ("{of: plant.a, below: 5, clear: 4}", "clear (4) is beyond below (5), so the alarm could never stay, expected 5 or higher"),
         ("{of: plant.a, inside: [1, 5], clear: [2, 6]}", "clear [2, 6] expects to enclose inside"),
         ("{of: plant.a, outside: [1, 5], clear: [0, 4]}", "clear [0, 4] expects to lie within outside"),
-        ("{of: plant.a, above: {warning: 5, major: 8}, clear: 6}", "clear (6) is beyond above (5), so the alarm could never stay"),
+        ("{of: plant.a, above: {warning: 5, major: 8}, clear: 6}", "clear (6) is beyond above (5), so the alarm could never stay, expected 5 or lower"),
         ("{of: plant.a, above: {warning: 8, major: 5}}", "above expects a higher value for each worse severity, not warning 8, major 5"),
     ],
-    "rate": [("{of: plant.a, per: minute, over: 5m, below: -2, clear: -3}", "clear (-3) is beyond below (-2), so the alarm could never stay")],
+    "rate": [("{of: plant.a, per: minute, over: 5m, below: -2, clear: -3}", "clear (-3) is beyond below (-2), so the alarm could never stay, expected -2 or higher")],
     "window": [
-        ("{of: plant.a, over: 5m, take: mean, above: 2, clear: 3}", "clear (3) is beyond above (2), so the alarm could never stay"),
+        ("{of: plant.a, over: 5m, take: mean, above: 2, clear: 3}", "clear (3) is beyond above (2), so the alarm could never stay, expected 2 or lower"),
         ("{of: plant.a, over: 5m, take: count, above: 2, clear: -1}", "clear (-1) is below 0, which count never is, so the alarm could never clear"),
         ("{of: plant.a, over: 5m, take: stddev, above: 2, clear: -0.1}", "clear (-0.1) is below 0, which stddev never is, so the alarm could never clear"),
     ],
-    "compare": [("{of: plant.a - plant.b, above: 2, clear: 3}", "clear (3) is beyond above (2), so the alarm could never stay")],
+    "compare": [("{of: plant.a - plant.b, above: 2, clear: 3}", "clear (3) is beyond above (2), so the alarm could never stay, expected 2 or lower")],
     "anomaly": [("{of: plant.a, z: 3, clear: 4}", "clear (4) is beyond z (3), so the alarm could never stay")],
     "flapping": [("{of: plant.a, more_than: 3, within: 1m, clear: 4}", "clear (4) is beyond more_than (3), so the alarm could never stay")],
 }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.boards import no_outputs
+from support.rulebooks import Desk, loaded
 
 from agent import contracts, eventlog
 from agent.clock import VirtualClock, from_iso
@@ -540,3 +541,72 @@ def test_a_lazy_rulebook_saves_only_when_it_is_told_to(is_lazy: bool) -> None:
     state = record.state("rule:hot")
     assert state is not None
     assert state["alarm"] == "active-unacknowledged"
+
+
+KINDS = """  hot:
+    threshold: {of: plant.a, above: 5}
+    suppressed_by: [power]
+  power: {threshold: {of: plant.b, above: 5}}
+"""
+
+
+def test_that_an_alarm_is_suppressed_is_not_told_again_after_a_restart_and_that_it_is_no_longer_is(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(loaded(tmp_path, KINDS))
+    desk.see(1, a=9)
+    desk.see(2, b=9)
+    desk.restart(1)
+    desk.restart(1, crash=True)
+    assert [(told.rule, told.type) for told in desk.alarms()] == [
+        ("hot", "raised"), ("power", "raised"), ("hot", "suppressed"),
+    ]  # fmt: skip
+    desk.restart(1, loaded(tmp_path, KINDS.replace("suppressed_by: [power]", "max_shelved: 1h")))
+    assert [(told.rule, told.type) for told in desk.alarms()[3:]] == [("hot", "unsuppressed")]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sequence: {first: plant.a > 5, without: plant.b > 5, within: 1m, key: plant.part}",
+        "anomaly: {of: plant.a}",
+    ],
+)
+def test_an_alarm_whose_rule_is_of_another_kind_now_is_cleared_with_that_reason(
+    tmp_path: Path, kind: str
+) -> None:
+    desk = Desk(loaded(tmp_path, KINDS))
+    desk.see(1, a=9)
+    desk.restart(1, loaded(tmp_path, KINDS.replace("threshold: {of: plant.a, above: 5}", kind)))
+    cleared = desk.alarms()[-1]
+    assert (cleared.rule, cleared.type) == ("hot", "cleared")
+    assert cleared.facts["reason"] == "the rule is of another kind now"
+    assert desk.rulebook.alarms == []
+
+
+@pytest.mark.parametrize("later", ["too-hot", "too-damp"])
+async def test_of_two_alarms_on_one_output_the_later_one_has_its_way_after_a_restart_too(
+    tmp_path: Path, later: str
+) -> None:
+    hot = RuleOutcome(then=Reaction(set={"fan.state": True}))
+    damp = RuleOutcome(then=Reaction(set={"fan.state": False}))
+    instant = threshold.Settings(of="air.temperature", above=35.0)
+    for start in (0, 100):
+        clock = VirtualClock(start)
+        log = EventLog(tmp_path / "events.db", eventlog.Settings(), clock)
+        await log.open([], "1.0")
+        it = Bench(log, clock, Report())
+        it.rules.add("too-hot", threshold.Rule(instant), hot)
+        it.rules.add("too-damp", threshold.Rule(threshold.Settings(of="air.humidity", above=80.0)), damp)
+        it.rules.restore()
+        it.board.on_up("fan")
+        if start == 0:
+            values: list[dict[str, Value]] = [{"temperature": 36.0}, {"humidity": 90.0}]
+            for at, each in enumerate(values if later == "too-damp" else values[::-1], 1):
+                it.see(at, **each)
+        await it.events()
+        status = it.board.status("fan")
+        assert status is not None
+        assert status["state"] == {"value": int(later == "too-hot"), "rule": later}
+        it.rules.save()
+        await log.close()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import config
-from agent.clock import VirtualClock, from_iso
-from agent.conditions.schedule import DAY, DAYS, Schedule, Span, TimeOfDay
+from agent.clock import DAY, VirtualClock, from_iso
+from agent.conditions.schedule import DAYS, Schedule, Span, TimeOfDay
 from agent.config import zones
 from agent.errors import ConfigError
 

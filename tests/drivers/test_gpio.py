@@ -222,7 +222,7 @@ LgpioError.__module__ = "lgpio"
     [
         (LgpioError("'can not open gpiochip'"), r"there is no /dev/gpiochip4: `gpiodetect` lists the chips"),
         (LgpioError("'GPIO busy'"), "in use by another program or by the kernel"),
-        (ModuleNotFoundError("lgpio"), r"pip install 'gatepost\[gpio\]'"),
+        (ModuleNotFoundError("lgpio"), r"install it with: /.* -m pip install lgpio"),
         (FileNotFoundError(2, "No such file or directory", ".lgd-nfy0"), "working directory"),
         (gpiozero.PinInvalidPin("17 is not a valid pin name"), "cannot take GPIO17 of /dev/gpiochip4"),
     ],

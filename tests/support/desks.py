@@ -160,7 +160,7 @@ class Front:
     ) -> None:
         """End."""
         self.desk.close()
-        self._commander.stop()
+        await self._commander.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

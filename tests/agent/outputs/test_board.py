@@ -65,9 +65,9 @@ def test_of_several_rules_the_more_severe_wins_and_then_the_later(table: Table) 
 
 def test_rules_beat_commands_and_a_refused_command_says_which_rule_holds_the_output(table: Table) -> None:
     table.rule("hot", "{set: {fan.state: true}}")
-    assert table.ask(0, 1, id="7") == ""
+    assert table.ask(0, 1, command_id="7") == ""
     table.raise_(1, "hot")
-    assert table.ask(2, 0, id="8") == "held by the rule 'hot'"
+    assert table.ask(2, 0, command_id="8") == "held by the rule 'hot'"
     table.clear(3, "hot")
     assert table.puts == ["0 fan.state 1 anna"], "it was on already, and stays so as commanded"
     assert table.failures == ["fan 0 anna: held by the rule 'hot'"]
@@ -267,10 +267,35 @@ def test_two_outputs_that_exclude_each_other_are_never_on_together(table: Table)
     table.raise_(1, "go-down")  # before `up` has done it, or reported it
     table.board.on_reading("up", {"state": 0}, 0.5)  # a reading from before
     assert table.puts == ["1 up.state 1 go-up"]
+    table.board.done(table.given[-1])
     table.clear(2, "go-up")
     assert table.puts[1:] == ["2 up.state 0 go-up"], "it may still be on"
     table.board.done(table.given[-1])
     assert table.puts[2:] == ["2 down.state 1 go-down"]
+
+
+@pytest.mark.parametrize("how", ["done", "read"])
+def test_an_output_that_is_about_to_be_on_again_frees_nobody_while_it_is_off(how: str) -> None:
+    table = Table(slow=True)
+    table.output("fan")
+    table.output("heater", '{unless: "fan.state == on"}')
+    for rule, name in (("hot", "fan"), ("damp", "fan"), ("cold", "heater")):
+        table.rule(rule, f"{{set: {{{name}.state: true}}}}")
+    table.board.on_reading("fan", {"state": 0}, 0)
+    table.raise_(1, "hot")
+    table.board.done(table.given[-1])
+    table.raise_(2, "cold")
+    table.clear(3, "hot")
+    table.raise_(3, "damp")  # in the same moment: before the fan is off, it is to be on again
+    assert table.puts == ["1 fan.state 1 hot", "3 fan.state 0 hot", "3 fan.state 1 damp"]
+    if how == "read":
+        table.board.on_reading("fan", {"state": 0}, 3)
+    table.board.done(table.given[1])
+    assert len(table.puts) == 3
+    table.board.done(table.given[2])
+    table.clear(4, "damp")
+    table.board.done(table.given[3])
+    assert table.puts[3:] == ["4 fan.state 0 damp", "4 heater.state 1 cold"]
 
 
 def test_an_output_that_is_down_frees_nobody_by_being_told_to_switch_off() -> None:
@@ -328,11 +353,11 @@ def test_a_level_may_change_while_the_output_must_stay_on(table: Table) -> None:
 def test_a_command_that_must_wait_is_carried_out_later_or_fails_when_its_time_is_over(table: Table) -> None:
     table.output("pump", "{min_off: 1m, commands: true}")
     told: list[str] = []
-    assert table.ask(10, 1, device="pump", id="a", until=20, on_result=told.append) == ""
+    assert table.ask(10, 1, device="pump", command_id="a", until=20, on_result=told.append) == ""
     table.until(20)
     assert told == ["its time was over before it could be carried out"]
-    assert table.ask(30, 1, device="pump", id="b", until=100, on_result=told.append) == ""
-    assert table.ask(40, 1, device="pump", id="c", on_result=told.append) == ""
+    assert table.ask(30, 1, device="pump", command_id="b", until=100, on_result=told.append) == ""
+    assert table.ask(40, 1, device="pump", command_id="c", on_result=told.append) == ""
     table.until(100)
     assert told[1:] == ["overtaken by a later command", ""]
     assert table.puts == ["60 pump.state 1 anna"]

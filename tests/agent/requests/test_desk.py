@@ -157,6 +157,20 @@ async def test_a_bug_in_a_driver_is_said_and_harms_no_other_request(
         assert (await answered(front.ask("air", b"read")))["done"] is True
 
 
+async def test_what_has_failed_on_a_bug_may_be_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stumble(*_: object) -> None:
+        raise TypeError("unexpected")
+
+    async with front_of(tmp_path) as front:
+        with monkeypatch.context() as patched:
+            patched.setattr(front.desk._board, "command", stumble)
+            assert "failed on a bug" in (await answered(front.ask("lamp", {"value": 3, "id": "a"})))["error"]
+        front.desk._clock.now += 1  # type: ignore[attr-defined]
+        assert await answered(front.ask("lamp", {"value": 3, "id": "a"})) == {"id": "a", "done": True}
+
+
 # --- readings and alarms ----------------------------------------------------------------------------------------------
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import VirtualClock, iso
-from agent.events import Ask, Request, Value
+from agent.events import LARGEST_REQUEST, Ask, Request, Value
+from agent.outputs.settings import Commands
+from agent.quantities import Duration
 from agent.requests.judging import BURST, Judge, Settable
-from agent.requests.reading import LARGEST, Refused, read
+from agent.requests.reading import Refused, read
 
 EVERYTHING = frozenset(Ask)
-
-
-class Limits(NamedTuple):
-    min: float | None = None
-    max: float | None = None
-    at_most: float | None = None
 
 
 def switch(channel: str, value: Value) -> Value:
@@ -51,9 +47,9 @@ class Court:
         self.clock = VirtualClock(now=1000.0)
         self.known: set[str] = set()
         outputs = {
-            "fan": Settable(("state",), switch, Limits()),
+            "fan": Settable(("state",), switch, Commands()),
             "heater": Settable(("state",), switch, None),
-            "valve": Settable(("north", "south"), level, Limits(0, 80, 2.0)),
+            "valve": Settable(("north", "south"), level, Commands(min=0, max=80, at_most=Duration(2))),
         }
         polled = {"air": True, "door": False, "fan": False, "heater": False, "valve": False}
         self.judge = Judge(self.clock, self.known.__contains__, outputs, polled, {"too-hot"})
@@ -106,9 +102,10 @@ def test_what_may_be_asked_for_is_understood(court: Court, to: str, payload: byt
     [
         ("fan", b"", "neither JSON nor a plain word"),
         ("fan", b"\xff\x00", "neither JSON nor a plain word"),
-        ("fan", b"{", "neither JSON nor a plain word"),
+        ("fan", b"{", "no valid JSON"),
+        ("fan", b'{"value": on}', 'no valid JSON, in which texts stand in double quotes: {"value": "on"}'),
         ("fan", b"[" * 4000, "neither JSON nor a plain word"),
-        ("fan", b"x" * (LARGEST + 1), "longer than 4096 bytes"),
+        ("fan", b"x" * (LARGEST_REQUEST + 1), "longer than 4096 bytes"),
         ("fan", b"null", "value expects a number"),
         ("fan", b"[1]", "value expects a number"),
         ("fan", b"{}", "expected value (to set an output) or do: read"),

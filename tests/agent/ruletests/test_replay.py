@@ -301,6 +301,21 @@ async def test_what_was_not_kept_of_a_polled_device_is_taken_as_said_again_and_t
     )
 
 
+async def test_a_channel_that_the_log_has_nothing_of_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = VirtualClock()
+    async with opened(Path("events.db"), clock=clock) as log:
+        then = History(log, clock)
+        then.start(0)
+        then.at(0, EventType.READING, "air", warmth=20)
+        then.at(1, EventType.READING, "machine", cpu_load=5)
+    rules = "  busy: {threshold: {of: machine.cpu_load, above: 90}}\n"
+
+    _, lines = replay(capsys, HOT + rules)
+
+    assert "air.temperature: the log has no reading of it" in lines
+    assert not [line for line in lines if line.startswith("machine.cpu_load")]
+
+
 def test_a_file_that_is_no_log_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert replay(capsys, HOT) == (1, ["gatepost: cannot read events.db: unable to open database file"])
     Path("events.db").write_text("no log")
