@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agent.conditions.quality import without_bad
 from agent.events import EventType
 from agent.outcome import LEAVE
-from agent.outputs.channel import Channel, Command
+from agent.outputs.channel import Channel
 from agent.outputs.interlock import Interlock, Interlocks
-from agent.outputs.puts import Put, facts_of
+from agent.outputs.puts import Command, Put, facts_of
 from agent.outputs.reacting import MOST, WITHIN, Part, Reacting
 
 if TYPE_CHECKING:

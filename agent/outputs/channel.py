@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.events import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from agent.events import Value
     from agent.outcome import Blink
-    from agent.outputs.puts import Put
+    from agent.outputs.puts import Command, Put
 
 INTERLOCK: Final = "interlock"
 """The cause of what an interlock puts out."""
@@ -78,24 +76,6 @@ class Claim:
     def end(self) -> float | None:
         """When its time is over; None where it has none, or has not begun."""
         return None if self.began is None or self.lasts is None else self.began + self.lasts
-
-
-class Command(NamedTuple):
-    """What somebody asked for.
-
-    Attributes:
-        value: What to put out.
-        cause: Who asked.
-        id: What they call it; None where they do not.
-        until: When it is too late to put it out, by the monotonic clock; None for never.
-        on_result: Called with "" when it is carried out, or with the reason why not.
-    """
-
-    value: Value
-    cause: str
-    id: str | None = None
-    until: float | None = None
-    on_result: Callable[[str], None] | None = None
 
 
 class Change(NamedTuple):

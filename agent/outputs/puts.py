@@ -1,12 +1,31 @@
-"""What the board hands to who puts it out."""
+"""What the board is asked for, and what it hands to who puts it out."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.events import Value
-    from agent.outputs.channel import Command
+
+
+class Command(NamedTuple):
+    """What somebody asked for.
+
+    Attributes:
+        value: What to put out.
+        cause: Who asked.
+        id: What they call it; None where they do not.
+        until: When it is too late to put it out, by the monotonic clock; None for never.
+        on_result: Called with "" when it is carried out, or with the reason why not.
+    """
+
+    value: Value
+    cause: str
+    id: str | None = None
+    until: float | None = None
+    on_result: Callable[[str], None] | None = None
 
 
 class Put(NamedTuple):
