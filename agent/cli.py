@@ -206,7 +206,10 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(simulate=False)
 
     command = add(
-        "init", catalogview.init, "write a commented starting configuration", "gatepost init --example cold-room"
+        "init",
+        catalogview.init,
+        "write a commented starting configuration",
+        "gatepost init --example cold-room",
     )
     command.add_argument(
         "path", type=Path, nargs="?", help="by default gatepost.yaml, or the example's name with .yaml"
