@@ -37,6 +37,7 @@ class _Output(NamedTuple):
     checked: Callable[[str, Value], Value]
     channels: dict[str, Channel]
     interlock: Interlock | None
+    under_way: list[Put]  # given to be put out, and it is not known yet what became of them
 
 
 _Watch = tuple[Interlock, "Callable[[float], None]"]
@@ -84,13 +85,10 @@ class Board:
             safe: The safe value by channel.
             checked: What the driver makes of a value: see `Output.checked`.
         """
-        now = self._clock.monotonic()
-        channels = {
-            name: Channel(value, settings.min_on, settings.min_off, settings.dead_man, now)
-            for name, value in safe.items()
-        }
+        times = (settings.min_on, settings.min_off, settings.dead_man, self._clock.monotonic())
+        channels = {name: Channel(value, *times) for name, value in safe.items()}
         interlock = None if settings.unless is None else Interlock(settings.unless, settings.max_age)
-        self._outputs[device] = _Output(checked, channels, interlock)
+        self._outputs[device] = _Output(checked, channels, interlock, [])
         if interlock is not None:
             self._watch(interlock, lambda at: self._lock(device, at))
 
@@ -124,9 +122,9 @@ class Board:
             self._aim()
 
     def _note(self, watching: list[_Watch], device: str, values: Mapping[str, Value], at: float) -> None:
-        """Note values of a device; of an output, what is still to be put out comes right after, and counts where it locks others."""
+        """Note values of a device; of an output also what is under way, where it locks others until this one reports."""
         now, output = self._clock.monotonic(), self._outputs.get(device)
-        coming = [put for each in (output.channels.values() if output else ()) for put in each.under_way]
+        coming = [] if output is None else output.under_way
         for watch in watching:
             watch[0].note(device, values, at)
             for put in coming:
@@ -284,8 +282,7 @@ class Board:
             "", or the reason why it is refused, such as `held by the rule 'too-hot'` or `interlocked: tank.level < 10`.
         """
         now = self._catch_up()
-        output = self._outputs.get(device)
-        reason = ""
+        output, reason = self._outputs.get(device), ""
         if output is None:
             reason = f"{device!r} is no output"
         elif not self._up.get(device, False):
@@ -308,7 +305,8 @@ class Board:
 
     def done(self, put: Put) -> None:
         """Take in that something is put out."""
-        self._outputs[put.device].channels[put.channel].confirm(put)
+        self._outputs[put.device].under_way.remove(put)
+        self._outputs[put.device].channels[put.channel].confirm(put.value)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result("")
         self.on_reading(put.device, {put.channel: put.value}, self._clock.monotonic())
@@ -324,7 +322,8 @@ class Board:
 
     def overtaken(self, put: Put, reason: str) -> None:
         """Take in that something was not put out, for something else is wanted meanwhile; its command is over."""
-        self._outputs[put.device].channels[put.channel].forget(put)
+        self._outputs[put.device].under_way.remove(put)
+        self._outputs[put.device].channels[put.channel].forget(put.command)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result(reason)
 
@@ -344,9 +343,8 @@ class Board:
             if command.on_result is not None:
                 command.on_result(reason)
         if change is not None:
-            # Another output whose interlock is about this one must not be put out in the time until this one reports.
             put = Put(device, name, *change[:3], change.is_turn, change.command, change.blinks)
-            channel.under_way.append(put)
+            self._outputs[device].under_way.append(put)
             self._note(self._watching.get(device, []), device, {}, now)
             self._put(put)
 
