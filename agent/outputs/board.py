@@ -38,6 +38,7 @@ class _Output(NamedTuple):
     checked: Callable[[str, Value], Value]
     channels: dict[str, Channel]
     interlock: Interlock | None
+    under_way: list[Put]  # given to be put out, and it is not known yet what became of them
 
 
 class Board:
@@ -80,15 +81,12 @@ class Board:
             safe: The safe value by channel.
             checked: What the driver makes of a value: see `Output.checked`.
         """
-        now = self._clock.monotonic()
-        channels = {
-            name: Channel(value, settings.min_on, settings.min_off, settings.dead_man, now)
-            for name, value in safe.items()
-        }
+        times = (settings.min_on, settings.min_off, settings.dead_man, self._clock.monotonic())
+        channels = {name: Channel(value, *times) for name, value in safe.items()}
         interlock = None if settings.unless is None else Interlock(settings.unless, settings.max_age)
-        self._outputs[device] = _Output(checked, channels, interlock)
+        self._outputs[device] = _Output(checked, channels, interlock, [])
         if interlock is not None:
-            self._interlocks.add(interlock, lambda at: self._lock(device, at), now)
+            self._interlocks.add(interlock, lambda at: self._lock(device, at), self._clock.monotonic())
 
     def add_rule(self, rule: str, then: Reaction) -> None:
         """Take in what a rule does when its alarm is raised, before any reading."""
@@ -122,8 +120,7 @@ class Board:
     def _coming(self, device: str) -> list[dict[str, Value]]:
         """Return what is on its way to a device that is an output: it comes right after whatever the device says now."""
         output = self._outputs.get(device)
-        channels = () if output is None else output.channels.values()
-        return [{put.channel: put.value} for channel in channels for put in channel.under_way]
+        return [] if output is None else [{put.channel: put.value} for put in output.under_way]
 
     def on_up(self, device: str) -> None:
         """Set an output that has come (back) up with its safe value to what is wanted of it."""
@@ -266,8 +263,7 @@ class Board:
             "", or the reason why it is refused, such as `held by the rule 'too-hot'` or `interlocked: tank.level < 10`.
         """
         now = self._catch_up()
-        output = self._outputs.get(device)
-        reason = ""
+        output, reason = self._outputs.get(device), ""
         if output is None:
             reason = f"{device!r} is no output"
         elif not self._up.get(device, False):
@@ -290,7 +286,8 @@ class Board:
 
     def done(self, put: Put) -> None:
         """Take in that something is put out."""
-        self._outputs[put.device].channels[put.channel].confirm(put)
+        self._outputs[put.device].under_way.remove(put)
+        self._outputs[put.device].channels[put.channel].confirm(put.value)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result("")
         self.on_reading(put.device, {put.channel: put.value}, self._clock.monotonic())
@@ -306,7 +303,8 @@ class Board:
 
     def overtaken(self, put: Put, reason: str) -> None:
         """Take in that something was not put out, for something else is wanted meanwhile; its command is over."""
-        self._outputs[put.device].channels[put.channel].forget(put)
+        self._outputs[put.device].under_way.remove(put)
+        self._outputs[put.device].channels[put.channel].forget(put.command)
         if put.command is not None and put.command.on_result is not None:
             put.command.on_result(reason)
 
@@ -328,7 +326,7 @@ class Board:
         if change is not None:
             # Another output whose interlock is about this one must not be put out in the time until this one reports.
             put = Put(device, name, *change)
-            channel.under_way.append(put)
+            self._outputs[device].under_way.append(put)
             self._interlocks.note(device, {}, now, now, self._coming(device))
             self._put(put)
 

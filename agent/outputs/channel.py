@@ -14,7 +14,7 @@ from agent.events import Severity
 if TYPE_CHECKING:
     from agent.events import Value
     from agent.outcome import Blink
-    from agent.outputs.puts import Command, Put
+    from agent.outputs.puts import Command
 
 INTERLOCK: Final = "interlock"
 """The cause of what an interlock puts out."""
@@ -111,7 +111,6 @@ class Channel:
         deadline: When `decide` must be asked again though nothing else has happened; None where it need not.
         dropped: Commands that will not be carried out, each with the reason, for the board to tell.
         began: The claims for a time that have begun since the board last looked.
-        under_way: What is given to be put out, and it is not known yet what became of it, the oldest first.
     """
 
     def __init__(
@@ -125,7 +124,6 @@ class Channel:
         self.deadline: float | None = None
         self.dropped: list[tuple[Command, str]] = []
         self.began: list[Claim] = []
-        self.under_way: list[Put] = []
         self._min_on, self._min_off, self._dead_man = min_on, min_off, dead_man
         self._switched = now
         self._is_on = is_on(safe)
@@ -186,12 +184,11 @@ class Channel:
         self._drop("overtaken by a later command")
         self.waiting = command
 
-    def confirm(self, put: Put) -> None:
-        """Note that something was put out."""
-        self.under_way = [each for each in self.under_way if each is not put]
+    def confirm(self, value: Value) -> None:
+        """Note that a value was put out."""
         self._failures, self._retry_at = 0, None
         if self.current is None:
-            self.current = put.value
+            self.current = value
 
     def fail(self, value: Value, now: float, *, is_up: bool) -> None:
         """Note that a value was not put out; it is tried again after a while, or when the output comes up."""
@@ -204,10 +201,9 @@ class Channel:
                 self._failures += 1
             self._aim(now)
 
-    def forget(self, put: Put) -> None:
-        """Let go of what was not put out; where it was a command, so that it is not carried out hours later."""
-        self.under_way = [each for each in self.under_way if each is not put]
-        if put.command is not None and self._carried is put.command:
+    def forget(self, command: Command | None) -> None:
+        """Let go of a command that could not be carried out, so that it is not carried out hours later."""
+        if command is not None and self._carried is command:
             self.base, self._carried, self._dead_at, self._cause = None, None, None, ""
 
     def restart(self, now: float) -> None:
