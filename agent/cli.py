@@ -116,6 +116,13 @@ def _event_type(text: str) -> str:
     return text
 
 
+def _example(text: str) -> str:
+    known = catalog.examples()
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"there is no example {text!r}, expected one of {', '.join(known)}")
+    return text
+
+
 def _moment(text: str) -> int:
     """Read `1h` as an hour ago, or a time in RFC 3339, as microseconds since 1970-01-01 UTC."""
     with contextlib.suppress(ValueError):
@@ -216,9 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--example",
-        choices=catalog.examples(),
+        type=_example,
         metavar="NAME",
-        help=f"one that is ready to be adapted, with the tests of its rules: {', '.join(catalog.examples())}",
+        help="one that is ready to be adapted, with the tests of its rules, such as boiler; another name lists them",
     )
     command.add_argument("--force", action="store_true", help="write over a file that is there")
 
