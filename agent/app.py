@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from agent import registry
 from agent.api.local import LocalApi
 from agent.broker import EmbeddedBroker
-from agent.clock import Clock, iso
+from agent.clock import Clock
 from agent.commander import Commander
 from agent.contracts import Gateway, Output
 from agent.courier import Courier
@@ -31,6 +31,7 @@ from agent.reporter import Reporter
 from agent.requests import Desk, Settable
 from agent.rulebook import Rulebook
 from agent.sdnotify import feed_watchdog, notify
+from agent.status import Status
 from agent.supervisor import Backoff, Health, Part, keep_running
 
 if TYPE_CHECKING:
@@ -102,12 +103,15 @@ class App:
         self._couriers: dict[str, Courier] = {}
         self._abouts: dict[str, Event] = {}
         self._broker_tried = asyncio.Event()
-        self._started = self._clock.monotonic()
         self._commander = Commander(self.log, self._clock)
         self._board = self._commander.board
         self._rulebook = Rulebook(self.log, self._clock, self._board)
         self._desk = Desk(self.log, self._clock, self._board, self._rulebook, self._intakes)
         self._commander.on_command = self._desk.on_command
+        about = {"gateway": config.gateway, "version": version(), "simulated": simulate}
+        self._status = Status(
+            about, self._clock, self.log, self._parts, self._intakes, self._couriers, self._rulebook, self._board, self._desk,
+        )  # fmt: skip
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class App:
                 socket_paths(self.log.path),
                 self.log.reader,
                 _encoding("json", None, gateway),
-                self.status,
+                self._status.tell,
                 self._couriers,
                 self._rulebook,
                 self._desk,
@@ -183,8 +187,7 @@ class App:
                 self._desk.close()
                 await _end(sensing)
                 self._rulebook.save()
-                uptime = round(self._clock.monotonic() - self._started, 3)
-                self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": uptime})
+                self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": round(self._status.uptime, 3)})
                 await self._say_farewell()
                 await _end(carrying)  # before the broker, so that it hears that we stopped
                 await _end(running)
@@ -315,59 +318,6 @@ class App:
                 back = self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
                 self._rulebook.on_event(back)
             self._board.on_up(part.name)
-
-    # --- telling --------------------------------------------------------------------------------------------------
-
-    async def status(self) -> dict[str, Any]:
-        """Return what runs, what is down and why, what waits and which alarms are active, ready for JSON."""
-        now = self._clock.monotonic()
-        parts: dict[str, dict[str, Any]] = {"device": {}, "forwarder": {}, "broker": {}}
-        for part in self._parts:
-            said: dict[str, Any] = {"health": part.health, "for": round(now - part.since, 1)}
-            if part.reason:
-                said["reason"] = part.reason
-            parts[part.kind][part.name] = said
-        for name, intake in self._intakes.items():
-            latest = {
-                channel: {"value": v, "age": round(now - at, 1)} for channel, (v, at) in intake.latest.items()
-            }
-            parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
-            if (output := self._board.status(name)) is not None:
-                parts["device"][name]["output"] = output
-        for name, courier in self._couriers.items():
-            waiting = await self.log.consumer(name).waiting()
-            parts["forwarder"][name] |= {
-                "delivered": courier.delivered, "rejected": courier.rejected, "waiting": waiting,
-            }  # fmt: skip
-        return {
-            "gateway": self._config.gateway,
-            "version": version(),
-            "pid": os.getpid(),
-            "run": self.log.run,
-            "uptime": round(now - self._started, 1),
-            "simulated": self.simulated,
-            "devices": parts["device"],
-            "forwarders": parts["forwarder"],
-            "brokers": parts["broker"],
-            "alarms": [
-                {
-                    "rule": rule, "severity": alarm.severity, "message": alarm.message, "raised": iso(alarm.raised), "state": alarm.state,
-                    "suppressed": alarm.suppressed,
-                    "shelved_for": None if alarm.shelved_until is None else round(alarm.shelved_until - now, 1),
-                }
-                for rule, alarm in self._rulebook.alarms
-            ],
-            "doubtful": [
-                {"rule": rule, **doubts.told(), "last": round(now - doubts.last, 1)}
-                for rule, doubts in self._rulebook.doubtful
-            ],
-            "out_of_service": self._rulebook.out_of_service,
-            "requests": {"done": self._desk.done, "refused": self._desk.refused},
-            "log": {
-                "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.losses.dropped,
-                "fault": self.log.writer.fault,
-            },
-        }  # fmt: skip
 
 
 def forwarder_of(entry: ForwardEntry, gateway: Gateway) -> Forwarder[Any]:
