@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from agent import registry
 from agent.api.local import LocalApi
 from agent.broker import EmbeddedBroker
+from agent.busthreads import BusThreads
 from agent.clock import Clock
 from agent.commander import Commander
 from agent.contracts import Gateway, Output
@@ -25,14 +26,15 @@ from agent.courier import Courier
 from agent.errors import ConfigError, Fault, GatepostError
 from agent.eventlog import EventLog
 from agent.events import Event, EventType
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.quantities import Duration
 from agent.reporter import Reporter
 from agent.requests import Desk, Settable
 from agent.rulebook import Rulebook
-from agent.sdnotify import feed_watchdog, notify
+from agent.sdnotify import notify
 from agent.status import Status
 from agent.supervisor import Backoff, Health, Part, keep_running
+from agent.watchdog import Watchdog, dues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,6 +110,12 @@ class App:
         self._rulebook = Rulebook(self.log, self._clock, self._board)
         self._desk = Desk(self.log, self._clock, self._board, self._rulebook, self._intakes)
         self._commander.on_command = self._desk.on_command
+        self._watchdog = Watchdog(
+            self._clock,
+            lambda: dues(
+                self._parts, self._intakes, self._couriers, self.log, self._rulebook, self._commander
+            ),
+        )
         about = {"gateway": config.gateway, "version": version(), "simulated": simulate}
         self._status = Status(
             about, self._clock, self.log, self._parts, self._intakes, self._couriers, self._rulebook, self._board, self._desk,
@@ -158,7 +166,7 @@ class App:
                     "what is simulated goes where the configuration says (%s), as if it were real", names
                 )
             services: list[_Start] = [
-                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, feed_watchdog,
+                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, self._watchdog.feed,
             ]  # fmt: skip
             if self._config.broker is not None:
                 services.append(self._embedded_broker)

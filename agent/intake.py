@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.busthreads import BusThreads, Threaded
 from agent.conditions.quality import without_bad
 from agent.contracts import BlockingDriver, Driver
 from agent.errors import BadReading, Disconnected
@@ -30,42 +30,6 @@ EVIDENCE_EVERY: Final = 60.0
 """Seconds between events about bad readings of one device; those in between are counted."""
 
 
-class BusThreads:
-    """One thread for each bus, so that one bus is never used twice at once and none waits for another."""
-
-    def __init__(self) -> None:
-        self._threads: dict[str, ThreadPoolExecutor] = {}
-
-    def of(self, bus: str) -> ThreadPoolExecutor:
-        """Return the thread of a bus."""
-        if bus not in self._threads:
-            self._threads[bus] = ThreadPoolExecutor(1, f"bus-{bus}")
-        return self._threads[bus]
-
-    def close(self) -> None:
-        """Let the threads end when their last call returns."""
-        for thread in self._threads.values():
-            thread.shutdown(wait=False, cancel_futures=True)
-
-
-class _Threaded(Driver[Any]):
-    """A blocking driver, called in the thread of its bus."""
-
-    def __init__(self, driver: BlockingDriver[Any], threads: BusThreads) -> None:
-        super().__init__(driver.settings)
-        self._driver = driver
-        self._thread = threads.of(driver.bus())
-
-    async def open(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.open)
-
-    async def read(self) -> Sequence[Reading]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.read)
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.close)
-
-
 class Intake:
     """One device: its driver, what it last said, and how many of its readings were bad.
 
@@ -74,6 +38,7 @@ class Intake:
         latest: The last value by channel, with the time in seconds of the monotonic clock.
         readings: How many readings it has brought since the start.
         bad: How many bad readings it has brought since the start.
+        due: When it will next move by itself, in seconds of the monotonic clock; None while it waits for its driver.
         on_new_channels: Called with the names of all channels when the device has shown new ones.
     """
 
@@ -92,8 +57,9 @@ class Intake:
         self.latest: dict[str, tuple[Value, float]] = {}
         self.readings = 0
         self.bad = 0
+        self.due: float | None = None
         self.on_new_channels: Callable[[list[str]], None] | None = None
-        self._driver = _Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
+        self._driver = Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
         self._every: float | None = getattr(driver.settings, "every", None)
         self._reporter = reporter
         self._board = board
@@ -143,13 +109,16 @@ class Intake:
             next_at = self._clock.monotonic()
             turns, is_early = 0, False
             while True:
+                self.due = None
                 asked = len(self._asked)  # who asks while it is being read waits for the next reading
                 try:
                     readings = await self._driver.read()
                 except BadReading as error:
+                    self.due = self._clock.monotonic()
                     self._take_bad(error)
                     self._answer(asked, error)
                 else:
+                    self.due = self._clock.monotonic()
                     part.up()
                     self.take(readings, is_asked=asked > 0)
                     self._answer(asked)
@@ -163,9 +132,11 @@ class Intake:
                     now = self._clock.monotonic()
                     if not is_early:
                         next_at = max(next_at + self._every, now)  # what was missed is not made up for
+                    self.due = next_at
                     is_early = await self._pause(next_at - now)
         finally:
             self._is_open = False
+            self.due = None
             self._answer(len(self._asked), Disconnected(f"{self.name} was lost before it was read"))
             if self._timer is not None:
                 self._timer.cancel()

@@ -82,6 +82,16 @@ class Leg:
         return not self._backlog and not self.is_sent and self.sent < self._base
 
     @property
+    def has_next(self) -> bool:
+        """Whether there is something to send that need not be read from the file first."""
+        if self._backlog or self.is_sent or self.lane is None:
+            return bool(self._backlog)
+        found = self._log.peek(self.lane, self.sent, 1)
+        if not found:
+            return False
+        return self.upto is None or found[0].seq <= self.upto
+
+    @property
     def wants_file(self) -> bool:
         """Whether more of it should be read from the file now, so that sending need not wait for it."""
         return (

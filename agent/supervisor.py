@@ -61,6 +61,7 @@ class Part:
         since: Since when it is so, in seconds of the monotonic clock.
         tries: How often it was tried since it last stayed up for a while.
         was_down: Whether it was down before it is what it is now.
+        retry_at: When it is tried again, in seconds of the monotonic clock; None while it is being tried.
     """
 
     def __init__(self, kind: str, name: str, clock: Clock, on_change: Callable[[Part, float], None]) -> None:
@@ -71,6 +72,7 @@ class Part:
         self.since = clock.monotonic()
         self.tries = 0
         self.was_down = False
+        self.retry_at: float | None = None
         self._said: set[str] = set()
         self._clock = clock
         self._on_change = on_change
@@ -100,6 +102,10 @@ class Part:
             self._said.add(reason)
         self.reason = reason
 
+    def rests_for(self, seconds: float) -> None:
+        """Note that it is left alone for a while."""
+        self.retry_at = self._clock.monotonic() + seconds
+
     def _become(self, health: Health, reason: str) -> None:
         lasted = self._clock.monotonic() - self.since
         self.was_down = self.health is Health.DOWN
@@ -127,4 +133,7 @@ async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: 
         part.down(reason)
         limit = min(backoff.max, backoff.min * 2 ** min(part.tries, 16))
         part.tries += 1
-        await asyncio.sleep(random.uniform(limit / 10, limit))  # noqa: S311 -- full jitter, but never a busy loop
+        wait = random.uniform(limit / 10, limit)  # noqa: S311 -- full jitter, but never a busy loop
+        part.rests_for(wait)
+        await asyncio.sleep(wait)
+        part.retry_at = None
