@@ -110,7 +110,10 @@ class Commander:
                 hand.is_writing = False
                 if not isinstance(error, Disconnected | ValueError):
                     logger.exception("%s has failed on a bug in its driver; please report it", put.device)
-                logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
+                facts = {"device": put.device, "reason": str(error)}
+                logger.warning(
+                    "%s could not be set to %s: %s", put.device, put.value, error, extra={"facts": facts}
+                )
                 self._tell_failed(put, str(error))
                 self.board.failed(put, str(error))
             else:

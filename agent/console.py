@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import queue
@@ -303,32 +302,3 @@ def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _lasted(seconds: float) -> str:
     return str(Duration(round(seconds)))
-
-
-class _Formatter(logging.Formatter):
-    """One line a message: coloured for a person, with a priority for the journal (sd-daemon(3))."""
-
-    _PRIORITIES: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._paint = Style(stream)
-        self._journal = "JOURNAL_STREAM" in os.environ and not stream.isatty()
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if self._journal:
-            priority = self._PRIORITIES.get(record.levelname, 6)
-            return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
-        when = datetime.fromtimestamp(record.created, UTC).astimezone()
-        style = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(record.levelname, "dim")
-        level = "" if record.levelname == "INFO" else f"{record.levelname.lower()}: "
-        return f"{self._paint('dim', f'{when:%H:%M:%S}')}      {self._paint(style, level + text)}"
-
-
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the program's messages to the standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(sys.stderr))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)

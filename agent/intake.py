@@ -171,6 +171,8 @@ class Intake:
         now = self._clock.monotonic()
         zero = self._clock.wall_at(0.0)
         self.readings += len(readings)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("device %s: %s", self.name, [reading.values for reading in readings])
         for reading in readings:
             at = now if reading.at is None else reading.at
             seen = reading.values if reading.quality is None else without_bad(reading.values, reading.quality)
@@ -217,7 +219,10 @@ class Intake:
             return
         self._evidence_at = now
         count, self._bad_told = self.bad - self._bad_told, self.bad
-        logger.warning("device %s: bad reading: %s (%d since the last such line)", self.name, error, count)
+        logger.warning(
+            "device %s: bad reading: %s (%d since the last such line)", self.name, error, count,
+            extra={"facts": {"device": self.name, "reason": error.reason}},
+        )  # fmt: skip
         facts: dict[str, Value] = {"reason": error.reason, "evidence": error.evidence, "count": count}
         self._rulebook.on_event(self._log.append(EventType.BAD_READING, self.name, facts))
 

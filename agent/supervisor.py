@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from agent import contracts
 from agent.errors import Disconnected
 from agent.quantities import Duration
+from agent.secrecy import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,7 +85,10 @@ class Part:
         """Note that it works."""
         if self.health is not Health.UP:
             if self.health is Health.DOWN:
-                logger.info("%s is up again after %.0f s", self, self._clock.monotonic() - self.since)
+                logger.info(
+                    "%s is up again after %.0f s", self, self._clock.monotonic() - self.since,
+                    extra={"facts": {self.kind: self.name}},
+                )  # fmt: skip
             self._become(Health.UP, "")
 
     def has_been_up_for(self, seconds: float) -> bool:
@@ -93,12 +97,14 @@ class Part:
 
     def down(self, reason: str) -> None:
         """Note that it does not work, and why, in words that help to mend it."""
+        reason = without_secrets(reason)  # it is also told in events and in the status
+        facts = {self.kind: self.name, "reason": reason}
         if self.health is not Health.DOWN:
-            logger.warning("%s is down: %s; trying again", self, reason)
+            logger.warning("%s is down: %s; trying again", self, reason, extra={"facts": facts})
             self._become(Health.DOWN, reason)
             self._said = {reason}
         elif reason not in self._said:  # each reason is said once an outage, also where two take turns
-            logger.warning("%s is still down: %s", self, reason)
+            logger.warning("%s is still down: %s", self, reason, extra={"facts": facts})
             self._said.add(reason)
         self.reason = reason
 
@@ -126,7 +132,11 @@ async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: 
         except Disconnected as error:
             reason = str(error)
         except Exception as error:
-            logger.exception("%s has failed on a bug in gatepost; please report it", part)
+            logger.exception(
+                "%s has failed on a bug in gatepost; please report it",
+                part,
+                extra={"facts": {part.kind: part.name}},
+            )
             reason = f"{type(error).__name__}: {error}"
         if part.has_been_up_for(backoff.max):
             part.tries = 0  # not before, or a connection that comes and goes would be tried without end
@@ -135,5 +145,6 @@ async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: 
         part.tries += 1
         wait = random.uniform(limit / 10, limit)  # noqa: S311 -- full jitter, but never a busy loop
         part.rests_for(wait)
+        logger.debug("%s is tried again in %.1f s, for the %d. time", part, wait, part.tries)
         await asyncio.sleep(wait)
         part.retry_at = None

@@ -292,6 +292,7 @@ class Writer:
             memory.written = last
             self._last_commit = self._clock.monotonic()
             memory.tails.trim(memory.written, passed, GROUP)
+            logger.debug("%d events are written, up to %d", len(keep), last)
             if self.fault is not None:
                 logger.warning("the event log %s can be written again", self._file.path)
                 self.fault = None
@@ -327,8 +328,9 @@ class Writer:
     def _go_on_in_memory(self, fault: str) -> None:
         if self.fault is None:
             logger.error(
-                "the event log %s cannot be written (%s); going on in memory", self._file.path, fault
-            )
+                "the event log %s cannot be written (%s); going on in memory", self._file.path, fault,
+                extra={"facts": {"reason": fault}},
+            )  # fmt: skip
         self.fault = fault
         self._room.set()
 
