@@ -49,6 +49,9 @@ DEVICE_BACKOFF: Final = Backoff(min=Duration(1), max=Duration(30))
 FAREWELL: Final = 2.0
 """Seconds that couriers get, when the agent stops, to deliver what they can; the rest waits in the log."""
 
+RUNTIME_FOLDER: Final = Path("/run/gatepost")
+"""The RuntimeDirectory of the systemd unit, which only the unit itself is told."""
+
 _ABOUT: Final = "about:"
 _Start = Callable[[], Coroutine[Any, Any, None]]
 """What runs a part until it is cancelled, once it is called."""
@@ -77,10 +80,16 @@ def log_path(config: Config, *, simulated: bool) -> Path:
     return path.with_stem(f"{path.stem}-simulated") if simulated else path
 
 
-def socket_paths(log: Path) -> tuple[Path, Path]:
-    """Return where the agent that writes to a log answers local programs: beside it, or where its disk takes nothing."""
+def socket_paths(log: Path, *, serving: bool = False) -> list[Path]:
+    """Return where the agent that writes to a log answers local programs: beside it, or where its disk takes nothing.
+
+    That is the folder that systemd gives a service for as long as it runs, which others see too, unlike its /tmp; an agent
+    without one (`serving`) takes the temporary folder.
+    """
     name = f"gatepost-{zlib.crc32(str(log.absolute()).encode()):08x}.sock"
-    return log.with_suffix(".sock"), Path(tempfile.gettempdir()) / name
+    given = os.environ.get("RUNTIME_DIRECTORY", "" if serving else str(RUNTIME_FOLDER))
+    folders = [*filter(None, given.split(":")), tempfile.gettempdir()]
+    return [log.with_suffix(".sock"), *(Path(folder) / name for folder in folders)]
 
 
 class App:
@@ -119,6 +128,7 @@ class App:
         about = {"gateway": config.gateway, "version": version(), "simulated": simulate}
         self._status = Status(
             about, self._clock, self.log, self._parts, self._intakes, self._couriers, self._rulebook, self._board, self._desk,
+            self._watchdog,
         )  # fmt: skip
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -145,7 +155,7 @@ class App:
             self._build_rules()
             couriers = self._build_couriers(gateway)
             api = LocalApi(
-                socket_paths(self.log.path),
+                socket_paths(self.log.path, serving=True),
                 self.log.reader,
                 _encoding("json", None, gateway),
                 self._status.tell,
@@ -167,6 +177,7 @@ class App:
                 )
             services: list[_Start] = [
                 self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, self._watchdog.feed,
+                self._status.keep,
             ]  # fmt: skip
             if self._config.broker is not None:
                 services.append(self._embedded_broker)
@@ -177,7 +188,7 @@ class App:
             carrying = [asyncio.create_task(self._after_broker(courier)) for courier in couriers]
             self._rulebook.restore()
             self._desk.restore()
-            notify("READY=1", f"STATUS={len(sources)} devices, {len(self._couriers)} forwarders")
+            notify("READY=1", f"STATUS={self._config.counted}")
             _settle_memory()
             if on_start is not None:
                 on_start()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from agent.events import ALARMS, EventType, Severity
+from agent.meter import AMPLIFICATION, CELL_WRITES
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ SYMBOLS: Final = {
     "Ohm": "Ω",
 }
 """How people write a unit, by its UCUM code."""
+
+LONG: Final = 100
+"""Years that are not told apart any more."""
 
 _STYLES: Final = {
     "dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "alarm": "1;97;41",
@@ -233,7 +237,7 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
             yield paint("dim", title)
         for name, part in said[key].items():
             health = paint("green" if part["health"] == "up" else "yellow", f"{part['health']:<8}")
-            yield f"  {name:<14}  {health}  {_part(part)}"
+            yield f"  {name:<14}  {health} {_lasted(part['for']):>5}  {_part(part)}"
     yield ""
     yield from alarm_lines(said, paint)
     requests = said["requests"]
@@ -242,8 +246,30 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
     log = said["log"]
     yield ""
     yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"
+    yield from _rates(said.get("rates", {}), said.get("disk", {}))  # an agent that runs may be an older one
     if log["fault"]:
         yield paint("red", f"the log cannot be written: {log['fault']}")
+    for name in said.get("stuck", []):
+        yield paint("red", f"{name} stands still: a bug in gatepost; please report it")
+
+
+def _rates(rates: Mapping[str, Any], disk: Mapping[str, Any]) -> Iterator[str]:
+    """Return how much goes through, and what is written, as far as it has been counted."""
+    if rates.get("readings") is not None:
+        over = _lasted(rates["over"])
+        yield f"{rates['readings']:.3g} readings/s, {rates['events']:.3g} events/s in the last {over}"
+    if disk.get("per_day") is None:
+        return
+    yield (
+        f"disk: {_with_unit(disk['written'], 'By')} written since the start, {_with_unit(disk['per_day'], 'By')} a day "
+        f"by the last {_lasted(disk['over'])}"
+    )
+    if disk["years"] is not None:
+        lasts = f"{disk['years']:.0f}" if disk["years"] < LONG else f"more than {LONG}"
+        yield (
+            f"      {_with_unit(disk['size'], 'By')} of flash memory bear that for {lasts} years, if each cell bears {CELL_WRITES} writes "
+            f"and {AMPLIFICATION} bytes are written for each"
+        )
 
 
 def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
@@ -253,7 +279,7 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
         is_active = str(alarm["state"]).startswith("active")
         facts = [alarm["severity"], alarm["state"]]
         if alarm["state"] != "inactive":
-            facts.append(f"since {datetime.fromisoformat(alarm['raised']).astimezone():%Y-%m-%d %H:%M:%S}")
+            facts.append(f"since {_moment(alarm['raised'])}")
         if alarm["shelved_for"] is not None:
             facts.append(f"shelved for {_lasted(alarm['shelved_for'])} more")
         if alarm["suppressed"]:
@@ -275,10 +301,13 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
 
 
 def _part(part: Mapping[str, Any]) -> str:
-    why = f"for {_lasted(part['for'])}: {part['reason']}" if "reason" in part else ""
+    since = f"since {_moment(part['since'])}: " if "since" in part else ""
+    why = f"{since}{part['reason']}" if "reason" in part else ""
     if "delivered" in part:
         rejected = f", {part['rejected']} rejected" if part["rejected"] else ""
-        counts = f"{part['delivered']} delivered, {part['waiting']} waiting{rejected}"
+        waiting = "an unknown number" if part["waiting"] is None else part["waiting"]
+        oldest = "" if part.get("oldest") is None else f", the oldest for {_lasted(part['oldest'])}"
+        counts = f"{part['delivered']} delivered, {waiting} waiting{oldest}{rejected}"
         return f"{counts}; {why}" if why else counts
     if why:
         return why
@@ -298,6 +327,11 @@ def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name} is held by {said['rule']}"
         elif "cause" in said:
             yield f"{name} was set by {said['cause']}"
+
+
+def _moment(iso: str) -> str:
+    """Return a time as a clock on the wall shows it."""
+    return f"{datetime.fromisoformat(iso).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _lasted(seconds: float) -> str:

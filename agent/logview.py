@@ -16,7 +16,7 @@ from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import GatepostError
 from agent.eventlog import EventStore
-from agent.whereabouts import ask_once, log_of, socket_of
+from agent.whereabouts import PATIENCE, ask_once, asked, log_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
@@ -97,13 +97,15 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
 
 def live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
     """Return the events that a running agent tells, with their JSON; None where none runs."""
-    path = socket_of(log)
-    if not client.answers(path):
+    if not client.answers(socket_of(log)):
         return None
 
     def read() -> Iterator[tuple[Event, bytes]]:
         encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
-        with client.ask(path, request) as answer:
+        if request.get("follow"):  # it may be silent for long, once it has shown that it answers
+            with asked(log, {"get": "status"}) as answer:
+                next(answer or iter(()), None)
+        with asked(log, request, None if request.get("follow") else PATIENCE) as answer:
             for line in answer or ():
                 if line.startswith(b'{"error"'):
                     raise GatepostError(json.loads(line)["error"])
@@ -149,7 +151,7 @@ def replay(options: argparse.Namespace) -> int:
     bar = console.Progress(f"replay to {forwarder}", after, upto)
     said: dict[str, Any] = {"landed": after, "acknowledged": 0, "done": False}
     try:
-        with client.ask(socket_of(log), request) as answer:
+        with asked(log, request) as answer:
             if answer is None:
                 raise GatepostError(
                     f"no agent runs on {log}; start it with: {program()} run {'--simulate ' if options.simulate else ''}{options.config}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+import sqlite3
+from typing import TYPE_CHECKING, Any, Final
 
+from agent import meter
 from agent.clock import iso
+from agent.events import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +22,18 @@ if TYPE_CHECKING:
     from agent.requests import Desk
     from agent.rulebook import Rulebook
     from agent.supervisor import Part
+    from agent.watchdog import Watchdog
+
+SAMPLE_EVERY: Final = 10.0
+"""Seconds between looks at what rises."""
+
+RATES_OVER: Final = 60.0
+"""Seconds over which readings and events a second are told."""
+
+WEAR_OVER: Final = meter.DAY
+
+PATIENCE: Final = 2.0
+"""Seconds that the log's file may take to tell what waits: the status must come also while a disk stands still."""
 
 
 class Status:
@@ -34,6 +50,7 @@ class Status:
         rulebook: Rulebook,
         board: Board,
         desk: Desk,
+        watchdog: Watchdog,
     ) -> None:
         """Take what is to be told of.
 
@@ -47,6 +64,7 @@ class Status:
             rulebook: Its rules.
             board: Its outputs.
             desk: Where requests are judged.
+            watchdog: What looks whether anything is stuck.
         """
         self._about = about
         self._clock = clock
@@ -57,12 +75,28 @@ class Status:
         self._rulebook = rulebook
         self._board = board
         self._desk = desk
+        self._watchdog = watchdog
         self._started = clock.monotonic()
+        self._readings = meter.Trend(RATES_OVER, 6)
+        self._events = meter.Trend(RATES_OVER, 6)
+        self._written = meter.Trend(WEAR_OVER, 96)
 
     @property
     def uptime(self) -> float:
         """Seconds since the start."""
         return self._clock.monotonic() - self._started
+
+    async def keep(self) -> None:
+        """Keep count of what rises, until cancelled."""
+        while True:
+            now = self._clock.monotonic()
+            self._readings.note(now, self._count_readings())
+            self._events.note(now, self._log.reader.last)
+            self._written.note(now, meter.bytes_written() or 0)
+            await asyncio.sleep(SAMPLE_EVERY)
+
+    def _count_readings(self) -> int:
+        return sum(intake.readings for intake in self._intakes.values())
 
     async def tell(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -76,10 +110,8 @@ class Status:
             if (output := self._board.status(name)) is not None:
                 parts["device"][name]["output"] = output
         for name, courier in self._couriers.items():
-            waiting = await self._log.consumer(name).waiting()
-            parts["forwarder"][name] |= {
-                "delivered": courier.delivered, "rejected": courier.rejected, "waiting": waiting,
-            }  # fmt: skip
+            parts["forwarder"][name] |= {"delivered": courier.delivered, "rejected": courier.rejected}
+            parts["forwarder"][name] |= await self._tell_waiting(name)
         return {
             "gateway": self._about["gateway"],
             "version": self._about["version"],
@@ -91,6 +123,9 @@ class Status:
             "forwarders": parts["forwarder"],
             "brokers": parts["broker"],
             **self._tell_rules(now),
+            "stuck": self._watchdog.stuck,
+            "rates": self._tell_rates(now),
+            "disk": self._tell_disk(now),
             "requests": {"done": self._desk.done, "refused": self._desk.refused},
             "log": {
                 "path": str(self._log.path), "last": self._log.reader.last, "dropped": self._log.losses.dropped,
@@ -101,11 +136,59 @@ class Status:
     def _tell_parts(self, now: float) -> dict[str, dict[str, Any]]:
         parts: dict[str, dict[str, Any]] = {"device": {}, "forwarder": {}, "broker": {}}
         for part in self._parts:
-            said: dict[str, Any] = {"health": part.health, "for": round(now - part.since, 1)}
+            said: dict[str, Any] = {
+                "health": part.health, "for": round(now - part.since, 1), "since": iso(self._clock.wall_at(part.since)),
+            }  # fmt: skip
             if part.reason:
                 said["reason"] = part.reason
             parts[part.kind][part.name] = said
         return parts
+
+    async def _tell_waiting(self, name: str) -> dict[str, Any]:
+        """Return how much waits for a forwarder, and how old the oldest of it is in seconds; None for what cannot be read now."""
+        said: dict[str, Any] = {"waiting": None, "oldest": None}
+        consumer, reader = self._log.consumer(name), self._log.reader
+        try:
+            async with asyncio.timeout(PATIENCE):
+                said["waiting"] = await consumer.waiting()
+                heads = [await reader.fetch(lane, consumer.cursor(lane), 1) for lane in Lane]
+        except (TimeoutError, sqlite3.Error):
+            return said
+        times = [found[0].time for found in heads if found]
+        if times:
+            said["oldest"] = round(max(self._clock.wall() - min(times), 0) / 1e6, 1)
+        return said
+
+    def _tell_rates(self, now: float) -> dict[str, Any]:
+        """Return readings and events a second, and the seconds over which that was counted."""
+        readings = self._readings.rate(now, self._count_readings())
+        events = self._events.rate(now, self._log.reader.last)
+        if readings is None or events is None:
+            return {"readings": None, "events": None, "over": 0.0}
+        return {
+            "readings": round(readings.per_second, 3), "events": round(events.per_second, 3), "over": round(readings.over, 1),
+        }  # fmt: skip
+
+    def _tell_disk(self, now: float) -> dict[str, Any]:
+        """Return the bytes written since the start and a day, over how many seconds, and what that means for the disk of the log."""
+        said: dict[str, Any] = {
+            "written": meter.bytes_written(),
+            "per_day": None,
+            "over": 0.0,
+            "size": None,
+            "years": None,
+        }
+        rate = None if said["written"] is None else self._written.rate(now, said["written"])
+        if rate is not None:
+            said |= {"per_day": round(rate.per_second * meter.DAY), "over": round(rate.over, 1)}
+            try:
+                disk = os.statvfs(self._log.path.parent)
+            except OSError:
+                return said
+            said["size"] = disk.f_blocks * disk.f_frsize
+            lasts = meter.years(said["per_day"], said["size"])
+            said["years"] = None if lasts is None else round(lasts, 1)
+        return said
 
     def _tell_rules(self, now: float) -> dict[str, Any]:
         return {
