@@ -208,35 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         "play tests of the rules on a virtual clock",
         "gatepost test gatepost.yaml cold-room.tests.yaml",
     )
-    command.add_argument("config", type=Path, help="the configuration file")
-    command.add_argument(
-        "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"
-    )
-    command.add_argument(
-        "--filter", metavar="NAME", help="only tests whose name contains that, or matches it"
-    )
-    command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
-    command.add_argument(
-        "--replay",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        metavar="LOG",
-        help="in place of tests play a log, by default the configuration's own, and tell what would be otherwise",
-    )
-    command.add_argument(
-        "--since",
-        type=words.moment,
-        metavar="TIME",
-        help="of a replay: tell from that time on, e.g. 1d (ago)",
-    )
-    command.add_argument("--until", type=words.moment, metavar="TIME", help="of a replay: up to that time")
-    command.add_argument(
-        "--plot", type=Path, metavar="DIR", help="also draw what rules saw, an SVG for each test"
-    )
-    command.set_defaults(simulate=False)
+    ruletests.add_words(command)
 
     command = add(
         "init", init, "write a commented starting configuration", "gatepost init --example cold-room"
@@ -317,6 +289,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "metrics",
+        logview.show_metrics,
+        "print the metrics of a running agent for Prometheus",
+        "gatepost metrics gatepost.yaml --write /var/lib/prometheus/node-exporter/gatepost.prom",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="to a file in place of the terminal, whole or not at all"
+    )
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
 
     command = add(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import config, console
+from agent import config, console, metrics
 from agent.api import client
 from agent.clock import iso
 from agent.console import program, say
@@ -139,6 +140,39 @@ def status(options: argparse.Namespace) -> int:
         for line in console.status_lines(said, console.Style(sys.stdout)):
             say(line)
     return DONE
+
+
+def show_metrics(options: argparse.Namespace) -> int:
+    """Print the metrics of a running agent, or write them to a file, whole or not at all."""
+    target: Path | None = options.write
+    if target is None:
+        say(_metrics(options).rstrip())
+        return DONE
+    try:
+        page, fault = _metrics(options), None
+    except GatepostError as error:
+        page, fault = metrics.nothing(), error
+    draft = target.with_name(f".{target.name}.{os.getpid()}")  # the textfile collector reads *.prom only
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.chmod(0o644)
+        draft.replace(target)
+    except OSError as error:
+        raise GatepostError(f"cannot write {target}: {error.strerror}") from error
+    if fault is not None:
+        raise fault
+    return DONE
+
+
+def _metrics(options: argparse.Namespace) -> str:
+    log = log_of(options)
+    with asked(log, {"get": "metrics"}) as answer:
+        page = "" if answer is None else b"".join(answer).decode()
+    if page.startswith("{"):
+        raise GatepostError(f"the agent on {log} runs, but says: {json.loads(page)['error']}")
+    if not page:
+        raise GatepostError(f"no agent runs on {log}")
+    return page
 
 
 def replay(options: argparse.Namespace) -> int:

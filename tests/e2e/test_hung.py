@@ -27,7 +27,9 @@ def frozen(site: Site) -> Agent:
     return agent
 
 
-@pytest.mark.parametrize("words", [["status"], ["alarms"], ["events"], ["events", "--follow"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["status"], ["alarms"], ["events"], ["events", "--follow"], ["metrics"]], ids=" ".join
+)
 def test_who_asks_an_agent_that_hangs_is_told_so(site: Site, frozen: Agent, words: list[str]) -> None:
     done = gatepost(*words, str(frozen.path), folder=site.folder / "a")
     assert done.status == 1
