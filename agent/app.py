@@ -277,6 +277,7 @@ class App:
         for entry in self._config.forward.values():
             forwarder = forwarder_of(entry, gateway)
             forwarder.on_request = partial(self._desk.take, f"{entry.kind} {entry.name}")
+            forwarder.figures = self._status.figures
             courier = Courier(
                 self.log.consumer(entry.name), forwarder, lambda: list(self._abouts.values()), entry.carried
             )

@@ -258,12 +258,12 @@ def _rates(rates: Mapping[str, Any], disk: Mapping[str, Any]) -> Iterator[str]:
     if rates.get("readings") is not None:
         over = _lasted(rates["over"])
         yield f"{rates['readings']:.3g} readings/s, {rates['events']:.3g} events/s in the last {over}"
-    if disk.get("per_day") is None:
+    if disk.get("written") is None:
         return
-    yield (
-        f"disk: {_with_unit(disk['written'], 'By')} written since the start, {_with_unit(disk['per_day'], 'By')} a day "
-        f"by the last {_lasted(disk['over'])}"
-    )
+    a_day = ""
+    if disk["per_day"] is not None:
+        a_day = f", {_with_unit(disk['per_day'], 'By')} a day by the last {_lasted(disk['over'])}"
+    yield f"disk: {_with_unit(disk['written'], 'By')} written since the start{a_day}"
     if disk["years"] is not None:
         lasts = f"{disk['years']:.0f}" if disk["years"] < LONG else f"more than {LONG}"
         yield (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent import meter
 from agent.clock import iso
 from agent.events import Lane
+from agent.supervisor import Health
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.courier import Courier
     from agent.eventlog import EventLog
+    from agent.events import Value
     from agent.intake import Intake
     from agent.outputs.board import Board
     from agent.requests import Desk
@@ -31,6 +33,9 @@ RATES_OVER: Final = 60.0
 """Seconds over which readings and events a second are told."""
 
 WEAR_OVER: Final = meter.DAY
+
+SETTLED: Final = 600.0
+"""Seconds after which what is written a day is told: a start writes more than what follows."""
 
 PATIENCE: Final = 2.0
 """Seconds that the log's file may take to tell what waits: the status must come also while a disk stands still."""
@@ -97,6 +102,21 @@ class Status:
 
     def _count_readings(self) -> int:
         return sum(intake.readings for intake in self._intakes.values())
+
+    def figures(self) -> dict[str, Value]:
+        """Return a few figures for a far side, which come without waiting for anything."""
+        now = self._clock.monotonic()
+        rates, disk = self._tell_rates(now), self._tell_disk(now)
+        return {
+            "uptime": round(self.uptime, 1),
+            "devices_down": sum(part.kind == "device" and part.health is Health.DOWN for part in self._parts),
+            "alarms_active": sum(alarm.active for _, alarm in self._rulebook.alarms),
+            "readings_per_second": rates["readings"],
+            "events_per_second": rates["events"],
+            "dropped": self._log.losses.dropped,
+            "written_per_day": disk["per_day"],
+            "log_writable": self._log.writer.fault is None,
+        }
 
     async def tell(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -179,7 +199,7 @@ class Status:
             "years": None,
         }
         rate = None if said["written"] is None else self._written.rate(now, said["written"])
-        if rate is not None:
+        if rate is not None and rate.over >= SETTLED:
             said |= {"per_day": round(rate.per_second * meter.DAY), "over": round(rate.over, 1)}
             try:
                 disk = os.statvfs(self._log.path.parent)
