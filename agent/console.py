@@ -311,11 +311,12 @@ def _part(part: Mapping[str, Any]) -> str:
         return f"{counts}; {why}" if why else counts
     if why:
         return why
+    hangs = f"  (has not answered for {_lasted(part['unanswered'])})" if "unanswered" in part else ""
     latest = "  ".join(
         f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
     )
     bad = f"  ({part['bad']} bad readings)" if part.get("bad") else ""
-    return latest + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
+    return latest + hangs + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
 
 
 def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

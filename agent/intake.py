@@ -39,6 +39,7 @@ class Intake:
         readings: How many readings it has brought since the start.
         bad: How many bad readings it has brought since the start.
         due: When it will next move by itself, in seconds of the monotonic clock; None while it waits for its driver.
+        asked_at: When its driver was asked for what it has not answered yet, on the same clock; None where nothing is asked.
         on_new_channels: Called with the names of all channels when the device has shown new ones.
     """
 
@@ -58,6 +59,7 @@ class Intake:
         self.readings = 0
         self.bad = 0
         self.due: float | None = None
+        self.asked_at: float | None = None
         self.on_new_channels: Callable[[list[str]], None] | None = None
         self._driver = Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
         self._every: float | None = getattr(driver.settings, "every", None)
@@ -101,6 +103,7 @@ class Intake:
         Raises:
             Disconnected: It is not there (any more).
         """
+        self.asked_at = self._clock.monotonic()
         try:
             await self._driver.open()
             if self._every is None:
@@ -109,16 +112,16 @@ class Intake:
             next_at = self._clock.monotonic()
             turns, is_early = 0, False
             while True:
-                self.due = None
+                self.due, self.asked_at = None, self._clock.monotonic()
                 asked = len(self._asked)  # who asks while it is being read waits for the next reading
                 try:
                     readings = await self._driver.read()
                 except BadReading as error:
-                    self.due = self._clock.monotonic()
+                    self.due, self.asked_at = self._clock.monotonic(), None
                     self._take_bad(error)
                     self._answer(asked, error)
                 else:
-                    self.due = self._clock.monotonic()
+                    self.due, self.asked_at = self._clock.monotonic(), None
                     part.up()
                     self.take(readings, is_asked=asked > 0)
                     self._answer(asked)
@@ -136,7 +139,7 @@ class Intake:
                     is_early = await self._pause(next_at - now)
         finally:
             self._is_open = False
-            self.due = None
+            self.due = self.asked_at = None
             self._answer(len(self._asked), Disconnected(f"{self.name} was lost before it was read"))
             if self._timer is not None:
                 self._timer.cancel()

@@ -34,6 +34,9 @@ RATES_OVER: Final = 60.0
 
 WEAR_OVER: Final = meter.DAY
 
+UNANSWERED: Final = 10.0
+"""Seconds after which a polled device that has not answered is told of."""
+
 SETTLED: Final = 600.0
 """Seconds after which what is written a day is told: a start writes more than what follows."""
 
@@ -127,9 +130,11 @@ class Status:
                 channel: {"value": v, "age": round(now - at, 1)} for channel, (v, at) in intake.latest.items()
             }
             parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
+            if intake.is_polled and intake.asked_at is not None and now - intake.asked_at >= UNANSWERED:
+                parts["device"][name]["unanswered"] = round(now - intake.asked_at, 1)
             if (output := self._board.status(name)) is not None:
                 parts["device"][name]["output"] = output
-        for name, courier in self._couriers.items():
+        for name, courier in list(self._couriers.items()):  # a reload may come while the file is asked
             parts["forwarder"][name] |= {"delivered": courier.delivered, "rejected": courier.rejected}
             parts["forwarder"][name] |= await self._tell_waiting(name)
         return {

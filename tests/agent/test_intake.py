@@ -300,4 +300,6 @@ async def test_it_says_when_it_will_move_and_nothing_while_its_driver_has_the_tu
             intake.trigger()  # the script has ended: this reading never comes
             await until(lambda: driver.calls.count("read") == 2)
             assert intake.due is None
+            assert intake.asked_at is not None, "its driver has not answered"
         assert intake.due is None
+        assert intake.asked_at is None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import TYPE_CHECKING
 
 import pytest
 from support.couriers import FarSide
 from support.desks import Front
 
-from agent import eventlog, meter, status
+from agent import console, eventlog, meter, status
 from agent.clock import VirtualClock
 from agent.courier import Courier
 from agent.courier import Settings as Carried
@@ -114,6 +115,20 @@ async def test_what_is_written_a_day_is_said_once_it_has_settled_with_what_that_
     assert (said["written"], said["over"]) == (1_006_000, SETTLED)
     assert said["per_day"] == 864_000
     assert said["years"] == pytest.approx(said["size"] * 50 / 864_000 / 365.25, rel=0.01)
+
+
+async def test_a_polled_device_that_does_not_answer_is_told_of(bench: Bench) -> None:
+    intake = bench.front.desk._intakes["air"]
+    bench.status._intakes = {"air": intake}
+    bench.status._parts = [bench.part, Part("device", "air", bench.clock, lambda *_: None)]
+    intake.asked_at = bench.clock.now
+    bench.clock.now += status.UNANSWERED - 1
+    assert "unanswered" not in (await bench.status.tell())["devices"]["air"]
+    bench.clock.now += 3600
+    said = await bench.status.tell()
+    assert said["devices"]["air"]["unanswered"] == pytest.approx(3609)
+    lines = list(console.status_lines(said, console.Style(io.StringIO())))
+    assert any("(has not answered for 1h9s)" in line for line in lines), lines
 
 
 async def test_what_is_stuck_is_said(bench: Bench) -> None:
