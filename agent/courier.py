@@ -181,12 +181,12 @@ class Courier:
     @property
     def due(self) -> float | None:
         """When it will next move by itself, in seconds of the monotonic clock; None while it waits for far side, file or events."""
-        legs = [leg for queue in self._queues for leg in queue]
-        if not self.is_connected or any(leg.flights for leg in [*self._sent, *legs]):
+        heads = [queue[0] for queue in self._queues if queue]  # what is behind them has to wait
+        if not self.is_connected or any(leg.flights for leg in [*self._sent, *heads]):
             return None
         if self._later is not None:
             return self._later.when()
-        return self._moved_at if any(leg.has_next for leg in legs) else None
+        return self._moved_at if any(leg.has_next for leg in heads) else None
 
     async def drained(self) -> None:
         """Wait until everything in the log is delivered."""

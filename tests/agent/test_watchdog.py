@@ -126,6 +126,29 @@ async def test_a_courier_that_does_not_send_what_it_could_is_due(
     await it.log.close()
 
 
+async def test_a_courier_whose_disk_stands_still_waits_for_it_with_all_that_comes_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = await courier_bench(tmp_path)
+    it.append(3)
+    await it.log.close()
+    it = await courier_bench(tmp_path)  # what the last run has left is in the file only
+    asked = asyncio.Event()
+
+    async def stand_still(*_: object) -> None:
+        asked.set()
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(it.log.reader, "fetch", stand_still)
+    async with running(it):
+        await asked.wait()
+        it.append(3)
+        await asyncio.sleep(0)
+        assert it.far.sent == []
+        assert it.courier.due is None
+    await it.log.close()
+
+
 async def test_a_courier_that_is_held_back_by_its_rate_says_until_when(tmp_path: Path) -> None:
     it = await courier_bench(tmp_path, Settings(rate=0.01), window=100)
     it.append(3)
