@@ -129,3 +129,4 @@ class Watchdog:
         for name in before:
             if name not in self.stuck:
                 logger.warning("%s goes on", name)
+                notify(f"STATUS={name} goes on")
