@@ -6,6 +6,7 @@ import io
 import json
 from typing import TYPE_CHECKING
 
+from support.agents import gatepost
 from support.waiting import free_port
 
 from agent import console
@@ -48,6 +49,12 @@ def test_no_secret_is_said_by_an_agent_that_says_all_it_can(site: Site) -> None:
     agent.wait_said("forwarder nobody is down")
     status = agent.wait_status(lambda _: True, "it answers")
     said = [json.dumps(status), *console.status_lines(status, console.Style(io.StringIO()))]
+    for words in ((), ("--json",)):
+        done = gatepost(
+            "doctor", *words, str(agent.path), folder=site.folder / "a", timeout=60, **environment
+        )
+        assert "***" in done.out
+        said.append(done.out)
     agent.stop()
     said += [agent.said(), agent.printed(), str(agent.committed())]
     for name, text in SECRETS.items():
