@@ -18,20 +18,23 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from agent import registry
 from agent.api.local import LocalApi
 from agent.broker import EmbeddedBroker
-from agent.clock import Clock, iso
+from agent.busthreads import BusThreads
+from agent.clock import Clock
 from agent.commander import Commander
 from agent.contracts import Gateway, Output
 from agent.courier import Courier
 from agent.errors import ConfigError, Fault, GatepostError
 from agent.eventlog import EventLog
 from agent.events import Event, EventType
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.quantities import Duration
 from agent.reporter import Reporter
 from agent.requests import Desk, Settable
 from agent.rulebook import Rulebook
-from agent.sdnotify import feed_watchdog, notify
+from agent.sdnotify import notify
+from agent.status import Status
 from agent.supervisor import Backoff, Health, Part, keep_running
+from agent.watchdog import Watchdog, dues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +48,9 @@ logger = logging.getLogger(__name__)
 DEVICE_BACKOFF: Final = Backoff(min=Duration(1), max=Duration(30))
 FAREWELL: Final = 2.0
 """Seconds that couriers get, when the agent stops, to deliver what they can; the rest waits in the log."""
+
+RUNTIME_FOLDER: Final = Path("/run/gatepost")
+"""The RuntimeDirectory of the systemd unit, which only the unit itself is told."""
 
 _ABOUT: Final = "about:"
 _Start = Callable[[], Coroutine[Any, Any, None]]
@@ -74,10 +80,16 @@ def log_path(config: Config, *, simulated: bool) -> Path:
     return path.with_stem(f"{path.stem}-simulated") if simulated else path
 
 
-def socket_paths(log: Path) -> tuple[Path, Path]:
-    """Return where the agent that writes to a log answers local programs: beside it, or where its disk takes nothing."""
+def socket_paths(log: Path, *, serving: bool = False) -> list[Path]:
+    """Return where the agent that writes to a log answers local programs: beside it, or where its disk takes nothing.
+
+    That is the folder that systemd gives a service for as long as it runs, which others see too, unlike its /tmp; an agent
+    without one (`serving`) takes the temporary folder.
+    """
     name = f"gatepost-{zlib.crc32(str(log.absolute()).encode()):08x}.sock"
-    return log.with_suffix(".sock"), Path(tempfile.gettempdir()) / name
+    given = os.environ.get("RUNTIME_DIRECTORY", "" if serving else str(RUNTIME_FOLDER))
+    folders = [*filter(None, given.split(":")), tempfile.gettempdir()]
+    return [log.with_suffix(".sock"), *(Path(folder) / name for folder in folders)]
 
 
 class App:
@@ -102,12 +114,22 @@ class App:
         self._couriers: dict[str, Courier] = {}
         self._abouts: dict[str, Event] = {}
         self._broker_tried = asyncio.Event()
-        self._started = self._clock.monotonic()
         self._commander = Commander(self.log, self._clock)
         self._board = self._commander.board
         self._rulebook = Rulebook(self.log, self._clock, self._board)
         self._desk = Desk(self.log, self._clock, self._board, self._rulebook, self._intakes)
         self._commander.on_command = self._desk.on_command
+        self._watchdog = Watchdog(
+            self._clock,
+            lambda: dues(
+                self._parts, self._intakes, self._couriers, self.log, self._rulebook, self._commander
+            ),
+        )
+        about = {"gateway": config.gateway, "version": version(), "simulated": simulate}
+        self._status = Status(
+            about, self._clock, self.log, self._parts, self._intakes, self._couriers, self._rulebook, self._board, self._desk,
+            self._watchdog,
+        )  # fmt: skip
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -133,10 +155,10 @@ class App:
             self._build_rules()
             couriers = self._build_couriers(gateway)
             api = LocalApi(
-                socket_paths(self.log.path),
+                socket_paths(self.log.path, serving=True),
                 self.log.reader,
                 _encoding("json", None, gateway),
-                self.status,
+                self._status.tell,
                 self._couriers,
                 self._rulebook,
                 self._desk,
@@ -154,7 +176,8 @@ class App:
                     "what is simulated goes where the configuration says (%s), as if it were real", names
                 )
             services: list[_Start] = [
-                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, feed_watchdog,
+                self.log.keep, self._rulebook.keep_time, self._commander.keep_time, api.serve, self._watchdog.feed,
+                self._status.keep,
             ]  # fmt: skip
             if self._config.broker is not None:
                 services.append(self._embedded_broker)
@@ -165,7 +188,7 @@ class App:
             carrying = [asyncio.create_task(self._after_broker(courier)) for courier in couriers]
             self._rulebook.restore()
             self._desk.restore()
-            notify("READY=1", f"STATUS={len(sources)} devices, {len(self._couriers)} forwarders")
+            notify("READY=1", f"STATUS={self._config.counted}")
             _settle_memory()
             if on_start is not None:
                 on_start()
@@ -183,8 +206,7 @@ class App:
                 self._desk.close()
                 await _end(sensing)
                 self._rulebook.save()
-                uptime = round(self._clock.monotonic() - self._started, 3)
-                self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": uptime})
+                self.log.append(EventType.AGENT_STOPPED, "agent", {"uptime": round(self._status.uptime, 3)})
                 await self._say_farewell()
                 await _end(carrying)  # before the broker, so that it hears that we stopped
                 await _end(running)
@@ -255,6 +277,7 @@ class App:
         for entry in self._config.forward.values():
             forwarder = forwarder_of(entry, gateway)
             forwarder.on_request = partial(self._desk.take, f"{entry.kind} {entry.name}")
+            forwarder.figures = self._status.figures
             courier = Courier(
                 self.log.consumer(entry.name), forwarder, lambda: list(self._abouts.values()), entry.carried
             )
@@ -315,59 +338,6 @@ class App:
                 back = self.log.append(EventType.DEVICE_UP, part.name, {"down_for": round(lasted, 3)})
                 self._rulebook.on_event(back)
             self._board.on_up(part.name)
-
-    # --- telling --------------------------------------------------------------------------------------------------
-
-    async def status(self) -> dict[str, Any]:
-        """Return what runs, what is down and why, what waits and which alarms are active, ready for JSON."""
-        now = self._clock.monotonic()
-        parts: dict[str, dict[str, Any]] = {"device": {}, "forwarder": {}, "broker": {}}
-        for part in self._parts:
-            said: dict[str, Any] = {"health": part.health, "for": round(now - part.since, 1)}
-            if part.reason:
-                said["reason"] = part.reason
-            parts[part.kind][part.name] = said
-        for name, intake in self._intakes.items():
-            latest = {
-                channel: {"value": v, "age": round(now - at, 1)} for channel, (v, at) in intake.latest.items()
-            }
-            parts["device"][name] |= {"readings": intake.readings, "bad": intake.bad, "latest": latest}
-            if (output := self._board.status(name)) is not None:
-                parts["device"][name]["output"] = output
-        for name, courier in self._couriers.items():
-            waiting = await self.log.consumer(name).waiting()
-            parts["forwarder"][name] |= {
-                "delivered": courier.delivered, "rejected": courier.rejected, "waiting": waiting,
-            }  # fmt: skip
-        return {
-            "gateway": self._config.gateway,
-            "version": version(),
-            "pid": os.getpid(),
-            "run": self.log.run,
-            "uptime": round(now - self._started, 1),
-            "simulated": self.simulated,
-            "devices": parts["device"],
-            "forwarders": parts["forwarder"],
-            "brokers": parts["broker"],
-            "alarms": [
-                {
-                    "rule": rule, "severity": alarm.severity, "message": alarm.message, "raised": iso(alarm.raised), "state": alarm.state,
-                    "suppressed": alarm.suppressed,
-                    "shelved_for": None if alarm.shelved_until is None else round(alarm.shelved_until - now, 1),
-                }
-                for rule, alarm in self._rulebook.alarms
-            ],
-            "doubtful": [
-                {"rule": rule, **doubts.told(), "last": round(now - doubts.last, 1)}
-                for rule, doubts in self._rulebook.doubtful
-            ],
-            "out_of_service": self._rulebook.out_of_service,
-            "requests": {"done": self._desk.done, "refused": self._desk.refused},
-            "log": {
-                "path": str(self.log.path), "last": self.log.reader.last, "dropped": self.log.losses.dropped,
-                "fault": self.log.writer.fault,
-            },
-        }  # fmt: skip
 
 
 def forwarder_of(entry: ForwardEntry, gateway: Gateway) -> Forwarder[Any]:

@@ -6,12 +6,14 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.console import say
-from agent.whereabouts import ask_once, user
+from agent.whereabouts import PATIENCE, ask_once, user
 
 if TYPE_CHECKING:
     import argparse
 
 DONE: Final = 0
+READING: Final = 60.0
+"""Seconds that a device may take to be read."""
 
 
 def set_output(options: argparse.Namespace) -> int:
@@ -19,14 +21,14 @@ def set_output(options: argparse.Namespace) -> int:
     request = {
         "set": options.output, "value": _value(options.value), "by": options.by or user(), "wait": float(options.wait),
     }  # fmt: skip
-    ask_once(options, request)
+    ask_once(options, request, options.wait + PATIENCE)
     say(f"{options.output} is set to {options.value}")
     return DONE
 
 
 def read_device(options: argparse.Namespace) -> int:
     """Have a polled device read now, and print what it says."""
-    said = ask_once(options, {"read": options.device, "by": options.by or user()})
+    said = ask_once(options, {"read": options.device, "by": options.by or user()}, READING)
     if options.json:
         say(json.dumps(said["values"], indent=2))
     else:

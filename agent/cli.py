@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import os
 import random
@@ -16,12 +15,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent import alarmview, app, asking, catalog, catalogview, config, console, foreground, logview
-from agent.clock import Clock, from_iso
+from agent import (
+    alarmview,
+    app,
+    asking,
+    catalog,
+    catalogview,
+    config,
+    console,
+    foreground,
+    logview,
+    messages,
+    words,
+)
 from agent.console import say
 from agent.errors import ConfigError, GatepostError
-from agent.events import EventType
 from agent.quantities import Duration
+from agent.ruletests import words as ruletests
 from agent.sdnotify import notify
 from agent.service import command as service
 
@@ -45,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notify(f"STATUS={error.faults[0]}")  # `systemctl status` shows it
         paint = console.Style(sys.stderr)
         for fault in error.faults:
-            print(paint("red", str(fault)), file=sys.stderr)  # noqa: T201
+            print(messages.error_prefix() + paint("red", str(fault)), file=sys.stderr)  # noqa: T201
         return CONFIG_FAULT
     except GatepostError as error:
-        print(f"gatepost: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{messages.error_prefix()}gatepost: {error}", file=sys.stderr)  # noqa: T201
         return FAILED
     except BrokenPipeError:
         # `gatepost events | head` is no failure; nor is what Python would flush when it ends.
@@ -63,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run the gateway in the foreground."""
-    console.set_up_logging(verbose=options.verbose)
+    messages.set_up([messages.Level(None, "debug")] * options.verbose + options.log_level)
     configuration = config.load(options.config)
     seed = options.seed if options.seed is not None else random.randrange(2**32)  # noqa: S311
     if options.simulate:
@@ -102,39 +112,6 @@ def test(options: argparse.Namespace) -> int:
 # --- the words ------------------------------------------------------------------------------------------------------------
 
 
-def _duration(text: str) -> Duration:
-    try:
-        return Duration.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}, expected {Duration.expected}") from None
-
-
-def _event_type(text: str) -> str:
-    known = sorted(value for name, value in vars(EventType).items() if name.isupper())
-    if text not in known:
-        raise argparse.ArgumentTypeError(f"there is no type {text!r}, expected one of {', '.join(known)}")
-    return text
-
-
-def _example(text: str) -> str:
-    known = catalog.examples()
-    if text not in known:
-        raise argparse.ArgumentTypeError(f"there is no example {text!r}, expected one of {', '.join(known)}")
-    return text
-
-
-def _moment(text: str) -> int:
-    """Read `1h` as an hour ago, or a time in RFC 3339, as microseconds since 1970-01-01 UTC."""
-    with contextlib.suppress(ValueError):
-        return Clock().wall() - round(Duration.parse(text) * 1e6)
-    try:
-        return from_iso(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no time, expected how long ago, such as 1h, or a time such as 2026-11-23T10:15:00Z"
-        ) from None
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gatepost",
@@ -165,14 +142,22 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--simulate", action="store_true", help="replace every device by a simulated one")
     command.add_argument("--seed", type=int, help="make a simulated run repeatable")
     command.add_argument(
-        "--for", dest="duration", type=_duration, metavar="TIME", help="stop after that long, e.g. 30s"
+        "--for", dest="duration", type=words.duration, metavar="TIME", help="stop after that long, e.g. 30s"
     )
     command.add_argument(
         "--events",
         action=argparse.BooleanOptionalAction,
         help="print a line for each event (the default on a terminal)",
     )
-    command.add_argument("--verbose", action="store_true", help="say more about what goes on")
+    command.add_argument(
+        "--log-level",
+        type=words.log_level,
+        action="append",
+        default=[],
+        metavar="[PART=]LEVEL",
+        help=f"what to say: {', '.join(messages.LEVELS)}; of a part only, e.g. courier=debug, of: {', '.join(messages.PARTS)}",
+    )
+    command.add_argument("--verbose", action="store_true", help="the same as --log-level debug")
 
     command = add("check", check, "say every fault of a configuration", "gatepost check gatepost.yaml")
     command.add_argument("config", type=Path, help="the configuration file")
@@ -185,32 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     # Before the configuration, --replay would take it for the log: argparse's own line has it last.
     command.usage = "%(prog)s config [tests ...] [options]\n       %(prog)s config --replay [LOG] [options]"
-    command.add_argument("config", type=Path, help="the configuration file")
-    command.add_argument(
-        "tests", type=Path, nargs="*", help="files of tests; by default CONFIG with the ending .tests.yaml"
-    )
-    command.add_argument(
-        "--filter", metavar="NAME", help="only tests whose name contains that, or matches it"
-    )
-    command.add_argument("--junit", type=Path, metavar="FILE", help="also tell it in JUnit's XML, for CI")
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.add_argument("-v", "--verbose", action="store_true", help="show the timelines of all tests")
-    command.add_argument(
-        "--replay",
-        type=Path,
-        nargs="?",
-        const=Path(),
-        metavar="LOG",
-        help="in place of tests play a log, by default the configuration's own, and tell what would be otherwise",
-    )
-    command.add_argument(
-        "--since", type=_moment, metavar="TIME", help="of a replay: tell from that time on, e.g. 1d (ago)"
-    )
-    command.add_argument("--until", type=_moment, metavar="TIME", help="of a replay: up to that time")
-    command.add_argument(
-        "--plot", type=Path, metavar="DIR", help="also draw what rules saw, an SVG for each test"
-    )
-    command.set_defaults(simulate=False)
+    ruletests.add_words(command)
 
     command = add(
         "init",
@@ -223,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--example",
-        type=_example,
+        type=words.example,
         metavar="NAME",
         help="one that is ready to be adapted, with the tests of its rules, such as boiler; another name lists them",
     )
@@ -252,12 +212,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, help="the configuration file")
     begin = command.add_mutually_exclusive_group()
     begin.add_argument(
-        "--since", type=_moment, metavar="TIME", help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z"
+        "--since",
+        type=words.moment,
+        metavar="TIME",
+        help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z",
     )
     begin.add_argument("--from", dest="start", type=int, metavar="SEQ", help="from that sequence number on")
     begin.add_argument("--last", type=int, default=20, metavar="N", help="the last N events (20)")
     command.add_argument("--follow", action="store_true", help="go on with what comes")
-    command.add_argument("--type", type=_event_type, help="only events of this type, e.g. alarm.raised")
+    command.add_argument("--type", type=words.event_type, help="only events of this type, e.g. alarm.raised")
     command.add_argument("--rejected", action="store_true", help="those that a far side refused, and why")
     command.add_argument("--json", action="store_true", help="for programs: a JSON object in each line")
     command.add_argument("--simulate", action="store_true", help="the log of simulated runs")
@@ -271,11 +234,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, help="the configuration file")
     begin = command.add_mutually_exclusive_group(required=True)
     begin.add_argument(
-        "--since", type=_moment, metavar="TIME", help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z"
+        "--since",
+        type=words.moment,
+        metavar="TIME",
+        help="from that time on: 1h (ago) or 2026-11-23T10:15:00Z",
     )
     begin.add_argument("--from", dest="start", type=int, metavar="SEQ", help="from that sequence number on")
     end = command.add_mutually_exclusive_group()
-    end.add_argument("--until", type=_moment, metavar="TIME", help="up to that time; without it all there is")
+    end.add_argument(
+        "--until", type=words.moment, metavar="TIME", help="up to that time; without it all there is"
+    )
     end.add_argument("--to", dest="end", type=int, metavar="SEQ", help="up to that sequence number")
     command.add_argument("--forwarder", metavar="NAME", help="which one; not needed where there is one only")
     command.add_argument(
@@ -288,6 +256,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("config", type=Path, help="the configuration file")
     command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--simulate", action="store_true", help="of the simulated run")
+
+    command = add(
+        "metrics",
+        logview.show_metrics,
+        "print the metrics of a running agent for Prometheus",
+        "gatepost metrics gatepost.yaml --write /var/lib/prometheus/node-exporter/gatepost.prom",
+    )
+    command.add_argument("config", type=Path, help="the configuration file")
+    command.add_argument(
+        "--write", type=Path, metavar="FILE", help="to a file in place of the terminal, whole or not at all"
+    )
     command.add_argument("--simulate", action="store_true", help="of the simulated run")
 
     command = add(
@@ -314,7 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("verb", nargs="?", choices=list(alarmview.VERBS), help="what to do to one")
     command.add_argument("rule", nargs="?", help="the rule whose alarm it is")
     command.add_argument(
-        "--for", dest="duration", type=_duration, metavar="TIME", help="shelve it for so long, e.g. 1h"
+        "--for", dest="duration", type=words.duration, metavar="TIME", help="shelve it for so long, e.g. 1h"
     )
     command.add_argument("--comment", default="", metavar="TEXT", help="is logged with it")
     command.add_argument("--by", metavar="NAME", help="who does it; by default the user's name")
@@ -332,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("output", help="the device, or device.channel where it has several")
     command.add_argument("value", help="on, off, a number or a text")
     command.add_argument(
-        "--wait", type=_duration, default=Duration(10), metavar="TIME",
+        "--wait", type=words.duration, default=Duration(10), metavar="TIME",
         help="how long it may take, where min_on or min_off delays it (10s)",
     )  # fmt: skip
     command.add_argument("--by", metavar="NAME", help="who does it; by default the user's name")

@@ -48,6 +48,7 @@ class Commander:
 
     Attributes:
         board: Decides what is put out.
+        due: When it will next move by itself, in seconds of the monotonic clock; None where nothing is due.
         on_command: Called with what carries out a command that somebody has given, as its event is logged.
     """
 
@@ -57,6 +58,7 @@ class Commander:
         self._hands: dict[str, _Hand] = {}
         self._changed = asyncio.Event()
         self._is_stopped = False
+        self.due: float | None = None
         self.on_command: Callable[[Put], None] | None = None
         self.board = Board(log, clock, self._put)
         self.board.wake = self._changed.set
@@ -80,9 +82,11 @@ class Commander:
         while True:
             self._changed.clear()
             due = self.board.deadline
-            wait = None if due is None else due - self._clock.monotonic()
+            now = self._clock.monotonic()
+            wait = None if due is None else due - now
+            self.due = None if due is None else max(due, now)
             if wait is not None and wait <= 0:
-                self.board.on_time(self._clock.monotonic())
+                self.board.on_time(now)
                 await asyncio.sleep(0)  # what is always due must not starve the others
                 continue
             with contextlib.suppress(TimeoutError):
@@ -137,7 +141,10 @@ class Commander:
                 return f"it has not ended within {PATIENCE:g} s"
             if not isinstance(error, Disconnected | ValueError):
                 logger.exception("%s has failed on a bug in its driver; please report it", put.device)
-            logger.warning("%s could not be set to %s: %s", put.device, put.value, error)
+            facts = {"device": put.device, "reason": str(error)}
+            logger.warning(
+                "%s could not be set to %s: %s", put.device, put.value, error, extra={"facts": facts}
+            )
             return str(error) or type(error).__name__
         finally:
             hand.is_writing = False

@@ -41,6 +41,7 @@ class Complaints:
         logger.error(
             "forwarder %s: event %s (%s of %s) was refused and is set aside: %s (%d since the start)",
             self._forwarder, event.id, event.type, event.source, reason, count,
+            extra={"facts": {"forwarder": self._forwarder, "reason": reason}},
         )  # fmt: skip
 
     def lost_with(self, event: Event) -> None:
@@ -51,4 +52,5 @@ class Complaints:
                 "forwarder %s: event %s (%s of %s) was on its way each of the last %d times that the connection was lost; "
                 "if the far side refuses messages of its size, say so in the forwarder's settings (mqtt: max_packet)",
                 self._forwarder, event.id, event.type, event.source, STUCK,
+                extra={"facts": {"forwarder": self._forwarder}},
             )  # fmt: skip

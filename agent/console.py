@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import queue
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from agent.events import ALARMS, EventType, Severity
+from agent.meter import AMPLIFICATION, CELL_WRITES
 from agent.quantities import Duration
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ SYMBOLS: Final = {
     "Ohm": "Ω",
 }
 """How people write a unit, by its UCUM code."""
+
+LONG: Final = 100
+"""Years that are not told apart any more."""
 
 _STYLES: Final = {
     "dim": "2", "bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "alarm": "1;97;41",
@@ -234,7 +237,7 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
             yield paint("dim", title)
         for name, part in said[key].items():
             health = paint("green" if part["health"] == "up" else "yellow", f"{part['health']:<8}")
-            yield f"  {name:<14}  {health}  {_part(part)}"
+            yield f"  {name:<14}  {health} {_lasted(part['for']):>5}  {_part(part)}"
     yield ""
     yield from alarm_lines(said, paint)
     requests = said["requests"]
@@ -243,8 +246,30 @@ def status_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
     log = said["log"]
     yield ""
     yield f"log {log['path']}: last event {log['last']}, {log['dropped']} dropped"
+    yield from _rates(said.get("rates", {}), said.get("disk", {}))  # an agent that runs may be an older one
     if log["fault"]:
         yield paint("red", f"the log cannot be written: {log['fault']}")
+    for name in said.get("stuck", []):
+        yield paint("red", f"{name} stands still: a bug in gatepost; please report it")
+
+
+def _rates(rates: Mapping[str, Any], disk: Mapping[str, Any]) -> Iterator[str]:
+    """Return how much goes through, and what is written, as far as it has been counted."""
+    if rates.get("readings") is not None:
+        over = _lasted(rates["over"])
+        yield f"{rates['readings']:.3g} readings/s, {rates['events']:.3g} events/s in the last {over}"
+    if disk.get("written") is None:
+        return
+    a_day = ""
+    if disk["per_day"] is not None:
+        a_day = f", {_with_unit(disk['per_day'], 'By')} a day by the last {_lasted(disk['over'])}"
+    yield f"disk: {_with_unit(disk['written'], 'By')} written since the start{a_day}"
+    if disk["years"] is not None:
+        lasts = f"{disk['years']:.0f}" if disk["years"] < LONG else f"more than {LONG}"
+        yield (
+            f"      {_with_unit(disk['size'], 'By')} of flash memory bear that for {lasts} years, if each cell bears {CELL_WRITES} writes "
+            f"and {AMPLIFICATION} bytes are written for each"
+        )
 
 
 def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
@@ -254,7 +279,7 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
         is_active = str(alarm["state"]).startswith("active")
         facts = [alarm["severity"], alarm["state"]]
         if alarm["state"] != "inactive":
-            facts.append(f"since {datetime.fromisoformat(alarm['raised']).astimezone():%Y-%m-%d %H:%M:%S}")
+            facts.append(f"since {_moment(alarm['raised'])}")
         if alarm["shelved_for"] is not None:
             facts.append(f"shelved for {_lasted(alarm['shelved_for'])} more")
         if alarm["suppressed"]:
@@ -276,18 +301,22 @@ def alarm_lines(said: Mapping[str, Any], paint: Style) -> Iterator[str]:
 
 
 def _part(part: Mapping[str, Any]) -> str:
-    why = f"for {_lasted(part['for'])}: {part['reason']}" if "reason" in part else ""
+    since = f"since {_moment(part['since'])}: " if "since" in part else ""
+    why = f"{since}{part['reason']}" if "reason" in part else ""
     if "delivered" in part:
         rejected = f", {part['rejected']} rejected" if part["rejected"] else ""
-        counts = f"{part['delivered']} delivered, {part['waiting']} waiting{rejected}"
+        waiting = "an unknown number" if part["waiting"] is None else part["waiting"]
+        oldest = "" if part.get("oldest") is None else f", the oldest for {_lasted(part['oldest'])}"
+        counts = f"{part['delivered']} delivered, {waiting} waiting{oldest}{rejected}"
         return f"{counts}; {why}" if why else counts
     if why:
         return why
+    hangs = f"  (has not answered for {_lasted(part['unanswered'])})" if "unanswered" in part else ""
     latest = "  ".join(
         f"{name} {_number(seen['value'])}" for name, seen in list(part.get("latest", {}).items())[:6]
     )
     bad = f"  ({part['bad']} bad readings)" if part.get("bad") else ""
-    return latest + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
+    return latest + hangs + bad + "".join(f"  ({why})" for why in _holders(part.get("output", {})))
 
 
 def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -301,34 +330,10 @@ def _holders(output: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name} was set by {said['cause']}"
 
 
+def _moment(iso: str) -> str:
+    """Return a time as a clock on the wall shows it."""
+    return f"{datetime.fromisoformat(iso).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
 def _lasted(seconds: float) -> str:
     return str(Duration(round(seconds)))
-
-
-class _Formatter(logging.Formatter):
-    """One line a message: coloured for a person, with a priority for the journal (sd-daemon(3))."""
-
-    _PRIORITIES: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
-
-    def __init__(self, stream: TextIO) -> None:
-        super().__init__()
-        self._paint = Style(stream)
-        self._journal = "JOURNAL_STREAM" in os.environ and not stream.isatty()
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if self._journal:
-            priority = self._PRIORITIES.get(record.levelname, 6)
-            return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
-        when = datetime.fromtimestamp(record.created, UTC).astimezone()
-        style = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(record.levelname, "dim")
-        level = "" if record.levelname == "INFO" else f"{record.levelname.lower()}: "
-        return f"{self._paint('dim', f'{when:%H:%M:%S}')}      {self._paint(style, level + text)}"
-
-
-def set_up_logging(*, verbose: bool) -> None:
-    """Send the program's messages to the standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(sys.stderr))
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -90,6 +90,7 @@ class Courier:
         self._in_flight = 0
         self._historical_upto: dict[Lane, int] = {}
         self._lost_at = time.monotonic()  # or made at
+        self._moved_at = 0.0  # when it last sent or landed something, or began
         self._rewinds = 0
         self._complaints = Complaints(consumer.name)
         self._is_full = False
@@ -136,6 +137,7 @@ class Courier:
     def _lay_out(self) -> None:
         """Lay out what is not delivered, for a new connection."""
         self._in_flight = 0
+        self._moved_at = time.monotonic()
         self._error = None
         self._rewinds = self._consumer.rewinds
         missed = time.monotonic() - self._lost_at > GRACE
@@ -175,6 +177,16 @@ class Courier:
         first = next((leg.flights[0].batch[0] for leg in legs if leg.flights), None)
         if first is not None:
             self._complaints.lost_with(first)
+
+    @property
+    def due(self) -> float | None:
+        """When it will next move by itself, in seconds of the monotonic clock; None while it waits for far side, file or events."""
+        heads = [queue[0] for queue in self._queues if queue]  # what is behind them has to wait
+        if not self.is_connected or any(leg.flights for leg in [*self._sent, *heads]):
+            return None
+        if self._later is not None:
+            return self._later.when()
+        return self._moved_at if any(leg.has_next for leg in heads) else None
 
     async def drained(self) -> None:
         """Wait until everything in the log is delivered."""
@@ -305,6 +317,7 @@ class Courier:
             batch = batch[: join if joined else single]
             weight = len({(event.type, event.source) for event in batch}) if joined else len(batch)
             done = self._forwarder.send(batch, leg.delivery, joined=joined)
+            self._moved_at = time.monotonic()
             flight = Flight(leg.took(batch), batch, weight, done)
             if leg.is_paced:
                 allowance.spend(len(batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import resource
 import shutil
 import signal
@@ -40,6 +41,8 @@ async def run(gateway: app.App, configuration: Config, duration: Duration | None
         ConfigError: A device cannot be simulated.
     """
     _raise_file_limit()
+    if sys.stderr is not None:
+        faulthandler.enable()  # where we hang when the watchdog's SIGABRT comes, for the journal
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the last: the terminal was closed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.busthreads import BusThreads, Threaded
 from agent.contracts import BlockingDriver, Driver
 from agent.errors import BadReading, Disconnected
 from agent.events import EventType, Reading
@@ -32,42 +32,6 @@ EVIDENCE_EVERY: Final = 60.0
 """Seconds between events about bad readings of one device; those in between are counted."""
 
 
-class BusThreads:
-    """One thread for each bus, so that one bus is never used twice at once and none waits for another."""
-
-    def __init__(self) -> None:
-        self._threads: dict[str, ThreadPoolExecutor] = {}
-
-    def of(self, bus: str) -> ThreadPoolExecutor:
-        """Return the thread of a bus."""
-        if bus not in self._threads:
-            self._threads[bus] = ThreadPoolExecutor(1, f"bus-{bus}")
-        return self._threads[bus]
-
-    def close(self) -> None:
-        """Let the threads end when their last call returns."""
-        for thread in self._threads.values():
-            thread.shutdown(wait=False, cancel_futures=True)
-
-
-class _Threaded(Driver[Any]):
-    """A blocking driver, called in the thread of its bus."""
-
-    def __init__(self, driver: BlockingDriver[Any], threads: BusThreads) -> None:
-        super().__init__(driver.settings)
-        self._driver = driver
-        self._thread = threads.of(driver.bus())
-
-    async def open(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.open)
-
-    async def read(self) -> Sequence[Reading]:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.read)
-
-    async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._driver.close)
-
-
 class Intake:
     """One device: its driver, what it last said, and how many of its readings were bad.
 
@@ -76,6 +40,8 @@ class Intake:
         latest: The last value by channel, with the time in seconds of the monotonic clock.
         readings: How many readings it has brought since the start.
         bad: How many bad readings it has brought since the start.
+        due: When it will next move by itself, in seconds of the monotonic clock; None while it waits for its driver.
+        asked_at: When its driver was asked for what it has not answered yet, on the same clock; None where nothing is asked.
         on_new_channels: Called with the names of all channels when the device has shown new ones.
     """
 
@@ -94,8 +60,10 @@ class Intake:
         self.latest: dict[str, tuple[Value, float]] = {}
         self.readings = 0
         self.bad = 0
+        self.due: float | None = None
+        self.asked_at: float | None = None
         self.on_new_channels: Callable[[list[str]], None] | None = None
-        self._driver = _Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
+        self._driver = Threaded(driver, threads) if isinstance(driver, BlockingDriver) else driver
         self._every: float | None = getattr(driver.settings, "every", None)
         self._reporter = reporter
         self._board = board
@@ -137,6 +105,7 @@ class Intake:
         Raises:
             Disconnected: It is not there (any more).
         """
+        self.asked_at = self._clock.monotonic()
         try:
             await self._driver.open()
             if self._every is None:
@@ -145,13 +114,16 @@ class Intake:
             next_at = self._clock.monotonic()
             turns, is_early = 0, False
             while True:
+                self.due, self.asked_at = None, self._clock.monotonic()
                 asked = len(self._asked)  # who asks while it is being read waits for the next reading
                 try:
                     readings = await self._driver.read()
                 except BadReading as error:
+                    self.due, self.asked_at = self._clock.monotonic(), None
                     self._take_bad(error)
                     self._answer(asked, error)
                 else:
+                    self.due, self.asked_at = self._clock.monotonic(), None
                     part.up()
                     await self._take_all(readings, is_asked=asked > 0)
                     self._answer(asked)
@@ -163,9 +135,11 @@ class Intake:
                     now = self._clock.monotonic()
                     if not is_early:
                         next_at = max(next_at + self._every, now)  # what was missed is not made up for
+                    self.due = next_at
                     is_early = await self._pause(next_at - now)
         finally:
             self._is_open = False
+            self.due = self.asked_at = None
             self._answer(len(self._asked), Disconnected(f"{self.name} was lost before it was read"))
             if self._timer is not None:
                 self._timer.cancel()
@@ -216,6 +190,8 @@ class Intake:
         now = self._clock.monotonic()
         zero = self._clock.wall_at(0.0)
         self.readings += len(readings)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("device %s: %s", self.name, [reading.values for reading in readings])
         for reading in readings:
             at = now if reading.at is None else reading.at
             self._board.on_reading(self.name, reading.values, at, reading.quality)
@@ -261,7 +237,10 @@ class Intake:
             return
         self._evidence_at = now
         count, self._bad_told = self.bad - self._bad_told, self.bad
-        logger.warning("device %s: bad reading: %s (%d since the last such line)", self.name, error, count)
+        logger.warning(
+            "device %s: bad reading: %s (%d since the last such line)", self.name, error, count,
+            extra={"facts": {"device": self.name, "reason": error.reason}},
+        )  # fmt: skip
         facts: dict[str, Value] = {"reason": error.reason, "evidence": error.evidence, "count": count}
         self._rulebook.on_event(self._log.append(EventType.BAD_READING, self.name, facts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from agent.eventlog import Reader
     from agent.events import Event
+
+logger = logging.getLogger(__name__)
 
 CHUNK: Final = 500
 """Events read from the file at once."""
@@ -82,6 +85,16 @@ class Leg:
         return not self._backlog and not self.is_sent and self.sent < self._base
 
     @property
+    def has_next(self) -> bool:
+        """Whether there is something to send that need not be read from the file first."""
+        if self._backlog or self.is_sent or self.lane is None:
+            return bool(self._backlog)
+        found = self._log.peek(self.lane, self.sent, 1)
+        if not found:
+            return False
+        return self.upto is None or found[0].seq <= self.upto
+
+    @property
     def wants_file(self) -> bool:
         """Whether more of it should be read from the file now, so that sending need not wait for it."""
         return (
@@ -123,6 +136,8 @@ class Leg:
 
     def took(self, batch: Sequence[Event]) -> int:
         """Note that events that `take` returned are sent; return the sequence number before them, as `Flight.after` is."""
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s: %s to %s are sent", self.delivery.value, batch[0].id, batch[-1].id)
         before, self._flown = self._flown, batch[-1].seq
         self.sent = batch[-1].seq
         del self._backlog[: len(batch)]

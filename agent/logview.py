@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from agent import config, console
+from agent import config, console, metrics
 from agent.api import client
 from agent.clock import iso
 from agent.console import program, say
@@ -16,7 +17,7 @@ from agent.contracts import Gateway, Message
 from agent.encodings import json as plain_json
 from agent.errors import GatepostError
 from agent.eventlog import EventStore
-from agent.whereabouts import ask_once, log_of, socket_of
+from agent.whereabouts import PATIENCE, ask_once, asked, log_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
@@ -97,13 +98,15 @@ def _rejected(store: EventStore, options: argparse.Namespace) -> int:
 
 def live_events(log: Path, request: dict[str, Any]) -> Iterator[tuple[Event, bytes]] | None:
     """Return the events that a running agent tells, with their JSON; None where none runs."""
-    path = socket_of(log)
-    if not client.answers(path):
+    if not client.answers(socket_of(log)):
         return None
 
     def read() -> Iterator[tuple[Event, bytes]]:
         encoding = plain_json.Encoding(plain_json.Settings(), Gateway("", "", 0))
-        with client.ask(path, request) as answer:
+        if request.get("follow"):  # it may be silent for long, once it has shown that it answers
+            with asked(log, {"get": "status"}) as answer:
+                next(answer or iter(()), None)
+        with asked(log, request, None if request.get("follow") else PATIENCE) as answer:
             for line in answer or ():
                 if line.startswith(b'{"error"'):
                     raise GatepostError(json.loads(line)["error"])
@@ -139,6 +142,39 @@ def status(options: argparse.Namespace) -> int:
     return DONE
 
 
+def show_metrics(options: argparse.Namespace) -> int:
+    """Print the metrics of a running agent, or write them to a file, whole or not at all."""
+    target: Path | None = options.write
+    if target is None:
+        say(_metrics(options).rstrip())
+        return DONE
+    try:
+        page, fault = _metrics(options), None
+    except GatepostError as error:
+        page, fault = metrics.nothing(), error
+    draft = target.with_name(f".{target.name}.{os.getpid()}")  # the textfile collector reads *.prom only
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.chmod(0o644)
+        draft.replace(target)
+    except OSError as error:
+        raise GatepostError(f"cannot write {target}: {error.strerror}") from error
+    if fault is not None:
+        raise fault
+    return DONE
+
+
+def _metrics(options: argparse.Namespace) -> str:
+    log = log_of(options)
+    with asked(log, {"get": "metrics"}) as answer:
+        page = "" if answer is None else b"".join(answer).decode()
+    if page.startswith("{"):
+        raise GatepostError(f"the agent on {log} runs, but says: {json.loads(page)['error']}")
+    if not page:
+        raise GatepostError(f"no agent runs on {log}")
+    return page
+
+
 def replay(options: argparse.Namespace) -> int:
     """Have a running agent send a stretch of its log to a forwarder once more, and show how far it has come."""
     configuration = config.load(options.config, with_secrets=False)
@@ -149,7 +185,7 @@ def replay(options: argparse.Namespace) -> int:
     bar = console.Progress(f"replay to {forwarder}", after, upto)
     said: dict[str, Any] = {"landed": after, "acknowledged": 0, "done": False}
     try:
-        with client.ask(socket_of(log), request) as answer:
+        with asked(log, request) as answer:
             if answer is None:
                 raise GatepostError(
                     f"no agent runs on {log}; start it with: {program()} run {'--simulate ' if options.simulate else ''}{options.config}"

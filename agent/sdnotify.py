@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import socket
+from typing import Final
 
 logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 0.5
+"""Seconds that systemd may take to hear us: one that is busy must not stop a gateway."""
 
 
 def notify(*lines: str) -> None:
@@ -19,6 +22,7 @@ def notify(*lines: str) -> None:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.settimeout(PATIENCE)
             sock.connect(address)
             sock.sendall("\n".join(lines).encode())
     except OSError as error:
@@ -31,12 +35,3 @@ def watchdog_interval() -> float | None:
     if not limit.isdigit() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(limit) / 2e6
-
-
-async def feed_watchdog() -> None:
-    """Tell systemd, as often as it asks, that the event loop turns; until cancelled."""
-    interval = watchdog_interval()
-    while True:
-        await asyncio.sleep(interval or 3600)
-        if interval:
-            notify("WATCHDOG=1")

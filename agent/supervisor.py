@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from agent import contracts
 from agent.errors import Disconnected
 from agent.quantities import Duration
+from agent.secrecy import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,6 +62,7 @@ class Part:
         since: Since when it is so, in seconds of the monotonic clock.
         tries: How often it was tried since it last stayed up for a while.
         was_down: Whether it was down before it is what it is now.
+        retry_at: When it is tried again, in seconds of the monotonic clock; None while it is being tried.
     """
 
     def __init__(self, kind: str, name: str, clock: Clock, on_change: Callable[[Part, float], None]) -> None:
@@ -71,6 +73,7 @@ class Part:
         self.since = clock.monotonic()
         self.tries = 0
         self.was_down = False
+        self.retry_at: float | None = None
         self._said: set[str] = set()
         self._clock = clock
         self._on_change = on_change
@@ -82,7 +85,10 @@ class Part:
         """Note that it works."""
         if self.health is not Health.UP:
             if self.health is Health.DOWN:
-                logger.info("%s is up again after %.0f s", self, self._clock.monotonic() - self.since)
+                logger.info(
+                    "%s is up again after %.0f s", self, self._clock.monotonic() - self.since,
+                    extra={"facts": {self.kind: self.name}},
+                )  # fmt: skip
             self._become(Health.UP, "")
 
     def has_been_up_for(self, seconds: float) -> bool:
@@ -91,14 +97,20 @@ class Part:
 
     def down(self, reason: str) -> None:
         """Note that it does not work, and why, in words that help to mend it."""
+        reason = without_secrets(reason)  # it is also told in events and in the status
+        facts = {self.kind: self.name, "reason": reason}
         if self.health is not Health.DOWN:
-            logger.warning("%s is down: %s; trying again", self, reason)
+            logger.warning("%s is down: %s; trying again", self, reason, extra={"facts": facts})
             self._become(Health.DOWN, reason)
             self._said = {reason}
         elif reason not in self._said:  # each reason is said once an outage, also where two take turns
-            logger.warning("%s is still down: %s", self, reason)
+            logger.warning("%s is still down: %s", self, reason, extra={"facts": facts})
             self._said.add(reason)
         self.reason = reason
+
+    def rests_for(self, seconds: float) -> None:
+        """Note that it is left alone for a while."""
+        self.retry_at = self._clock.monotonic() + seconds
 
     def _become(self, health: Health, reason: str) -> None:
         lasted = self._clock.monotonic() - self.since
@@ -120,11 +132,19 @@ async def keep_running(part: Part, run: Callable[[], Awaitable[None]], backoff: 
         except Disconnected as error:
             reason = str(error)
         except Exception as error:
-            logger.exception("%s has failed on a bug in gatepost; please report it", part)
+            logger.exception(
+                "%s has failed on a bug in gatepost; please report it",
+                part,
+                extra={"facts": {part.kind: part.name}},
+            )
             reason = f"{type(error).__name__}: {error}"
         if part.has_been_up_for(backoff.max):
             part.tries = 0  # not before, or a connection that comes and goes would be tried without end
         part.down(reason)
         limit = min(backoff.max, backoff.min * 2 ** min(part.tries, 16))
         part.tries += 1
-        await asyncio.sleep(random.uniform(limit / 10, limit))  # noqa: S311 -- full jitter, but never a busy loop
+        wait = random.uniform(limit / 10, limit)  # noqa: S311 -- full jitter, but never a busy loop
+        part.rests_for(wait)
+        logger.debug("%s is tried again in %.1f s, for the %d. time", part, wait, part.tries)
+        await asyncio.sleep(wait)
+        part.retry_at = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 from pathlib import Path
@@ -14,9 +15,13 @@ from agent.errors import GatepostError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
 SERVICE_LOG: Final = Path("/var/lib/gatepost/events.db")
 """The log of the systemd unit, whose StateDirectory only the unit itself is told."""
+
+PATIENCE: Final = 10.0
+"""Seconds that a running agent may take for each line of an answer."""
 
 
 def log_of(options: argparse.Namespace) -> Path:
@@ -40,14 +45,35 @@ def socket_of(log: Path) -> Path:
     return client.answering(app.socket_paths(log))
 
 
-def ask_once(options: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any]:
+@contextlib.contextmanager
+def asked(
+    log: Path, request: dict[str, Any], patience: float | None = PATIENCE
+) -> Iterator[Iterator[bytes] | None]:
+    """Send a request to the agent that runs on a log, and give the lines of the answer: see `client.ask`.
+
+    Raises:
+        GatepostError: A line has not come within `patience` seconds.
+    """
+    try:
+        with client.ask(socket_of(log), request, patience) as answer:
+            yield answer
+    except TimeoutError:
+        raise GatepostError(
+            f"the agent on {log} runs, but has not answered within {patience:g} s: it hangs, or its machine is very busy; "
+            "its messages (journalctl -u gatepost) may tell why, and where it is a service its watchdog starts it again"
+        ) from None
+
+
+def ask_once(
+    options: argparse.Namespace, request: dict[str, Any], patience: float = PATIENCE
+) -> dict[str, Any]:
     """Send a request that has one line for an answer.
 
     Raises:
-        GatepostError: No agent runs, or it says why it cannot be done.
+        GatepostError: No agent runs, it does not answer within `patience` seconds, or it says why it cannot be done.
     """
     log = log_of(options)
-    with client.ask(socket_of(log), request) as answer:
+    with asked(log, request, patience) as answer:
         said: dict[str, Any] | None = json.loads(next(answer, b"null")) if answer is not None else None
     if said is None:
         raise GatepostError(

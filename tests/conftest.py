@@ -12,6 +12,8 @@ from hypothesis import settings
 from support.chances import LONG, REPEAT
 from support.sites import Site
 
+from agent import secrecy
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,3 +37,9 @@ def site() -> Iterator[Site]:
     """A site where brokers, instruments and agents can be set up."""
     with tempfile.TemporaryDirectory(prefix="gatepost-") as folder, Site(Path(folder)) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_other_tests_are_none_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what other tests have read as a secret: it is remembered for a whole process."""
+    monkeypatch.setattr(secrecy, "_hidden", set())

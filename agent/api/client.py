@@ -29,6 +29,8 @@ def ask(
         try:
             connection.connect(str(path))
             connection.sendall(json.dumps(request).encode() + b"\n")
+        except BlockingIOError as error:
+            raise TimeoutError("it does not take calls any more") from error
         except OSError:
             yield None
             return
@@ -57,8 +59,11 @@ def answers(path: Path) -> bool:
         GatepostError: One may, but not for us.
     """
     with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(0)
         try:
             connection.connect(str(path))
+        except BlockingIOError:
+            return True  # it does not take calls any more
         except PermissionError as error:
             raise GatepostError(
                 f"{path} answers only the user whose agent it is, and root; try sudo"

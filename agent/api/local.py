@@ -4,7 +4,7 @@ One request a connection, a JSON object in one line: `{"get": "status"}` is answ
 "after": 1041, "follow": true}` by a line for each event, in the plain `json` encoding, until the caller hangs up; `"last":
 20` in place of `after` begins with the last 20. `{"replay": "site", "after": 100, "upto": 200, "rate": 50}` sends a stretch of the
 log to a forwarder once more and is answered by a line of progress now and then, until it is done; a caller who hangs up
-ends it. `{"alarm": "acknowledge", "rule": "too-hot", "by": "anna", "comment": ""}`, `"shelve"` with `"for": 3600` (seconds) and `"unshelve"` change
+ends it. `{"get": "metrics"}` is answered by a page for Prometheus, and so is `GET /metrics HTTP/1.1`, by HTTP. `{"alarm": "acknowledge", "rule": "too-hot", "by": "anna", "comment": ""}`, `"shelve"` with `"for": 3600` (seconds) and `"unshelve"` change
 the state of an alarm, and are answered by `{"done": true}`. `{"set": "fan.state", "value": "on", "by": "anna", "wait": 10}` sets an output,
 if that can be done within so many seconds, and `{"read": "air"}` has a polled device read now; both are judged by `agent.requests`,
 as if somebody asked who may set any output, and answered as it says. What goes wrong is answered by `{"error": …}`. Only the user who runs the agent, and root, may connect.
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from agent import metrics
 from agent.errors import GatepostError
 from agent.events import Request
 
@@ -41,6 +42,8 @@ REQUEST_LIMIT: Final = 64 * 1024
 PATIENCE: Final = 5.0
 """Seconds to wait for a request."""
 CHUNK: Final = 500
+HEADERS: Final = 100
+"""Lines of an HTTP request that are read."""
 COMMENT: Final = 500
 """Characters of a comment that are kept."""
 SLOWEST: Final = 0.01
@@ -111,9 +114,14 @@ class LocalApi:
         try:
             async with asyncio.timeout(PATIENCE):
                 line = await reader.readline()
+            if line.startswith(b"GET "):
+                await self._answer_http(reader, writer, line)
+                return
             match msgspec.json.decode(line, type=dict[str, Any]):
                 case {"get": "status"}:
                     writer.write(msgspec.json.encode(await self._status()) + b"\n")
+                case {"get": "metrics"}:
+                    writer.write(await self._metrics())
                 case {"get": "events", "after": int(after), **more}:
                     await self._send_events(reader, writer, after, follow=more.get("follow") is True)
                 case {"get": "events", "last": int(last), **more}:
@@ -135,7 +143,7 @@ class LocalApi:
                     await self._ask(reader, writer, target, {"do": "read"}, more)
                 case _:
                     raise ValueError(
-                        "there is status, events with after or last, replay with after and upto, alarm with rule and by, "
+                        "there is status, metrics, events with after or last, replay with after and upto, alarm with rule and by, "
                         "set with value, and read"
                     )
         except GatepostError as error:
@@ -144,6 +152,24 @@ class LocalApi:
             writer.write(msgspec.json.encode({"error": f"the event log cannot be read: {error}"}) + b"\n")
         except (ValueError, OverflowError, RecursionError, msgspec.DecodeError) as error:
             writer.write(msgspec.json.encode({"error": f"expected a request in one line: {error}"}) + b"\n")
+
+    async def _metrics(self) -> bytes:
+        return metrics.text(await self._status(), metrics.of_process()).encode()
+
+    async def _answer_http(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes
+    ) -> None:
+        """Answer a request for the metrics as a web server would; there is nothing else to be had that way."""
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(HEADERS):
+                if not (await reader.readline()).strip():
+                    break
+        if line.split()[1:2] == [b"/metrics"]:
+            status, kind, page = "200 OK", metrics.CONTENT_TYPE, await self._metrics()
+        else:
+            status, kind, page = "404 Not Found", "text/plain; charset=utf-8", b"there is /metrics\n"
+        head = f"HTTP/1.0 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(page)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + page)
 
     def _change_alarm(self, verb: str, rule: str, by: str, more: Mapping[str, Any]) -> None:
         comment = str(more.get("comment", ""))[:COMMENT]

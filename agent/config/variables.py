@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import yaml
 
+from agent import secrecy
 from agent.config import documents
 from agent.errors import Fault
 from agent.events import INT64_MAX
@@ -111,6 +112,7 @@ class Variables:
         """Remember a text that no message may repeat."""
         if secret:
             self._hidden |= {secret, repr(secret)[1:-1]}
+            secrecy.hide(secret)
 
     def shows_secret(self, message: str) -> bool:
         """Whether a message that others wrote repeats a secret."""

@@ -12,7 +12,7 @@ from agent.events import Delivery
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.events import Event, Request
 
@@ -82,10 +82,12 @@ class Forwarder(ABC, Generic[S]):
         window: How many events may be sent and not yet acknowledged. May change with each connection.
         on_request: Set by who runs it, before `connect`: takes what the far side asks for, in the event loop, and returns at
             once. A forwarder that lets nobody ask never calls it.
+        figures: Set by who runs it, before `connect`: returns a few figures of the gateway, for a far side that is to have them.
     """
 
     window: int = 100
     on_request: Callable[[Request], None] | None = None
+    figures: Callable[[], Mapping[str, Any]] | None = None
 
     def __init__(self, settings: S, gateway: Gateway, encoding: Encoding[Any]) -> None:
         self.settings = settings

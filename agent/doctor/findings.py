@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import msgspec
 
+from agent.secrecy import without_secrets
+
 
 class Level(StrEnum):
     """How bad it is, mildest first."""
@@ -31,19 +33,24 @@ class Finding(msgspec.Struct, frozen=True):
     do: str = ""
 
 
+def _plain(level: Level, what: str, do: str = "") -> Finding:
+    """Return a finding without secrets: a host or a port may be one."""
+    return Finding(level, without_secrets(what), without_secrets(do))
+
+
 def ok(what: str) -> Finding:
     """Return that something is as it should be."""
-    return Finding(Level.OK, what)
+    return _plain(Level.OK, what)
 
 
 def note(what: str, do: str) -> Finding:
     """Return that something should be looked at."""
-    return Finding(Level.NOTE, what, do)
+    return _plain(Level.NOTE, what, do)
 
 
 def fault(what: str, do: str) -> Finding:
     """Return that something stops the agent, or a part of it."""
-    return Finding(Level.FAULT, what, do)
+    return _plain(Level.FAULT, what, do)
 
 
 def counted(count: int, word: str) -> str:

@@ -94,6 +94,7 @@ class Writer:
         self._commit_lock = asyncio.Lock()
         self._last_commit = 0.0
         self._committing_since: float | None = None
+        self._turns_by: float | None = None  # when `keep` will next look, whatever happens
 
     # --- the file -------------------------------------------------------------------------------------------------
 
@@ -193,6 +194,7 @@ class Writer:
         while True:
             memory.wake.clear()
             wait = self.due_in()
+            self._turns_by = self._clock.monotonic() + max(wait, 0)
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(wait, LOOK_EVERY) if memory.pending.events else wait):
@@ -208,6 +210,11 @@ class Writer:
                 except Refused as error:
                     self.on_fault(str(error))
                     await asyncio.sleep(RETRY)
+
+    @property
+    def due(self) -> float | None:
+        """When it will next move by itself, in seconds of the monotonic clock; None while the disk is known to refuse."""
+        return self._turns_by if self.fault is None else None
 
     def due_in(self) -> float:
         """Return the seconds until what is in memory must be written; 0 or less for now."""
@@ -285,6 +292,7 @@ class Writer:
             memory.written = last
             self._last_commit = self._clock.monotonic()
             memory.tails.trim(memory.written, passed, GROUP)
+            logger.debug("%d events are written, up to %d", len(keep), last)
             if self.fault is not None:
                 logger.warning("the event log %s can be written again", self._file.path)
                 self.fault = None
@@ -320,8 +328,9 @@ class Writer:
     def _go_on_in_memory(self, fault: str) -> None:
         if self.fault is None:
             logger.error(
-                "the event log %s cannot be written (%s); going on in memory", self._file.path, fault
-            )
+                "the event log %s cannot be written (%s); going on in memory", self._file.path, fault,
+                extra={"facts": {"reason": fault}},
+            )  # fmt: skip
         self.fault = fault
         self._room.set()
 

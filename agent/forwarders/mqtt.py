@@ -29,13 +29,14 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from agent import contracts
-from agent.clock import Clock, iso
+from agent.clock import Clock
 from agent.errors import Disconnected, Rejected
 from agent.events import ALARMS, Ask, Delivery, Event, EventType
 from agent.forwarders._denials import Denials
 from agent.forwarders._flights import Batch, PropertyBook, Sent
 from agent.forwarders._joining import joined
 from agent.forwarders._paho import Connection, Unspoken
+from agent.forwarders._presence import Presence
 from agent.forwarders._requests import Answers, Subscription, connect_properties
 from agent.forwarders._tls import Shown, Tls
 from agent.forwarders._topics import TopicBook, Topics, split
@@ -54,6 +55,9 @@ logger = logging.getLogger(__name__)
 
 NOT_AUTHORIZED: Final = 0x87
 """The reason code of a PUBACK for a topic that is denied (MQTT 5.0, section 3.4.2.1)."""
+
+SHORTEST: Final = Duration(1)
+"""Seconds between figures at least."""
 
 FIXED_HEADER: Final = 5 + 2 + 2 + 4
 """Bytes of a PUBLISH packet beside topic, payload and properties, at most (MQTT 5.0, section 3.3)."""
@@ -75,6 +79,7 @@ class Settings(contracts.Settings, frozen=True):
         max_packet: The largest message that the broker takes, where it does not say so itself, as with MQTT 3.1.1.
         split: Publish each channel of a reading on a topic of its own.
         expire: Readings older than that are not kept for who is not connected (MQTT 5 message expiry).
+        figures: How often the status topic also says a few figures of the gateway; without it never.
         commands: What may be asked for over it: outputs (those that allow it), alarms, readings; by default nothing.
         topics: Where events are published, and commands are taken.
     """
@@ -91,6 +96,7 @@ class Settings(contracts.Settings, frozen=True):
     max_packet: Size | None = None
     split: bool = False
     expire: Duration | None = None
+    figures: Duration | None = None
     commands: tuple[Ask, ...] = ()
     topics: Topics = Topics()
 
@@ -101,6 +107,8 @@ class Settings(contracts.Settings, frozen=True):
             raise ValueError(
                 f"host expects a name or an address alone, such as broker.local, not {self.host!r}"
             )
+        if self.figures is not None and self.figures < SHORTEST:
+            raise ValueError(f"figures expects {SHORTEST} or longer, not {self.figures}")
         if not 5 <= self.keepalive <= 65535:
             raise ValueError(f"keepalive expects 5s to 18h, not {self.keepalive}")
 
@@ -139,6 +147,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._topics = TopicBook(settings.topics, gateway.name, split=settings.split)
         self._kept: dict[str, int] = {}  # by topic: the newest state that the broker keeps
         self._properties = PropertyBook()
+        self._presence = Presence(gateway, settings.figures)
 
     # --- connecting -----------------------------------------------------------------------------------------------
 
@@ -150,7 +159,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         """
         await self._reach()
         self._subscribe()  # so that who sees us online may ask
-        self._say_status("online")
+        self._presence.begin(partial(self._say_status, "online"))
         for start in range(0, len(state), self.window):
             try:
                 await self.send(state[start : start + self.window])
@@ -232,19 +241,8 @@ class Forwarder(contracts.Forwarder[Settings]):
             client.username_pw_set(self.settings.username, self.settings.password)
         if self.settings.tls is not None:
             client.tls_set_context(self.settings.tls.context())
-        client.will_set(self._topics.status, self._status("offline"), qos=1, retain=True)
+        client.will_set(self._topics.status, self._presence.said("offline", None), qos=1, retain=True)
         return client
-
-    def _status(self, state: str) -> bytes:
-        said = {
-            "state": state,
-            "gateway": self.gateway.name,
-            "version": self.gateway.version,
-            "run": self.gateway.run,
-        }
-        if state != "offline":  # the broker says that for us, nobody knows when
-            said["since"] = iso(Clock().wall())
-        return msgspec.json.encode(said)
 
     # --- sending --------------------------------------------------------------------------------------------------
 
@@ -342,7 +340,8 @@ class Forwarder(contracts.Forwarder[Settings]):
             flight.missing = 1
             topic = self._topics.status
             sent = Sent(flight, (0,), topic)
-            self._connection.publish(sent, topic, self._status(state), None, retain=True)
+            payload = self._presence.said(state, self.figures)
+            self._connection.publish(sent, topic, payload, None, retain=True)
             self._connection.flush()
         return flight
 
@@ -379,6 +378,7 @@ class Forwarder(contracts.Forwarder[Settings]):
         self._hang_up()
 
     def _hang_up(self) -> None:
+        self._presence.end()
         if self._subscription is not None:
             self._subscription.end()
             self._subscription = None

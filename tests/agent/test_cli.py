@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -385,32 +387,44 @@ def test_status_of_a_running_agent(site: Site) -> None:
     assert said["devices"]["gone"]["health"] == "down"
     assert said["forwarders"]["site"]["health"] == "down"
     assert said["forwarders"]["site"]["waiting"] == said["log"]["last"]
+    assert 0 <= said["forwarders"]["site"]["oldest"] < 60
+    for part in (*said["devices"].values(), *said["forwarders"].values()):
+        lasted = time.time() - datetime.fromisoformat(part["since"]).timestamp()
+        assert lasted == pytest.approx(part["for"], abs=5)
+    assert said["rates"]["readings"] > 0
+    assert said["disk"]["written"] is None or said["disk"]["written"] >= 0
+    assert said["stuck"] == []
     assert [alarm["rule"] for alarm in said["alarms"]] == ["heavy"]
 
     shown = ask(agent, "status")
     assert (shown.status, shown.err) == (0, "")
-    steady = re.sub(r"(?<=(?:up|or) )[\dms]+|process \d+|since [-\d]+ [:\d]+\)", "…", shown.out)
+    steady = re.sub(r"(?<=(?:up|or) )[\dms]+|process \d+|(?<=since )[-\d]+ \d+:\d+:\d+", "…", shown.out)
+    steady = re.sub(r"(?<=(?:up|wn)   ) +[\dms]+(?=  )", " …", steady)
     steady = re.sub(r"last event \d+", "last event …", steady).replace(str(site.folder), "FOLDER")
+    log = next(number for number, line in enumerate(steady.splitlines()) if line.startswith("log "))
+    rates = steady.splitlines()[log + 1 :]
     version = said["version"]
     waiting = said["forwarders"]["site"]["waiting"]
-    assert steady.splitlines() == [
+    assert re.fullmatch(r"[\d.]+ readings/s, [\d.]+ events/s in the last \d+s", rates[0])
+    assert re.fullmatch(r"disk: [\d.]+ \w?B written since the start", rates[1])
+    assert steady.splitlines()[: log + 1] == [
         f"g: up …, gatepost {version}, …",
         "",
         "devices",
         (
-            "  gone            down      for …: there is no FOLDER/ttyX: is it plugged in? "
+            "  gone            down    …  since …: there is no FOLDER/ttyX: is it plugged in? "
             "`ls /dev/serial/by-id` lists the USB adapters that are"
         ),
-        "  scale           up        n 2  weight 25",
+        "  scale           up    …  n 2  weight 25",
         "",
         "forwarders",
         (
-            f"  site            down      0 delivered, {waiting} waiting; for …: the broker 127.0.0.1:{port} refuses connections; "
+            f"  site            down    …  0 delivered, {waiting} waiting, the oldest for …; since …: the broker 127.0.0.1:{port} refuses connections; "
             "is it running, and is the port right?"
         ),
         "",
         "alarms",
-        "   heavy   scale.weight is 25, above 20  (major, active-unacknowledged, …",
+        "   heavy   scale.weight is 25, above 20  (major, active-unacknowledged, since …)",
         "",
         "log FOLDER/a/state/gatepost/g/events.db: last event …, 0 dropped",
     ]

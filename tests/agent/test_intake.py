@@ -11,12 +11,13 @@ import pytest
 from support.boards import no_outputs
 
 from agent import contracts, eventlog
+from agent.busthreads import BusThreads
 from agent.clock import Clock
 from agent.errors import BadReading, Disconnected
 from agent.eventlog import EventLog
 from agent.eventlog.writer import ROOM
 from agent.events import Event, EventType, Quality, Reading
-from agent.intake import AT_ONCE, BusThreads, Intake
+from agent.intake import AT_ONCE, Intake
 from agent.quantities import Change, Duration
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
@@ -302,3 +303,18 @@ async def test_who_asks_is_told_of_a_bad_reading_and_of_a_device_that_is_lost_or
                 await intake.trigger()
             with pytest.raises(Disconnected, match="is down"):
                 intake.trigger()
+
+
+async def test_it_says_when_it_will_move_and_nothing_while_its_driver_has_the_turn(tmp_path: Path) -> None:
+    async with bench(tmp_path) as it:
+        driver = Script(Polled(every=Duration(60)), [Reading({"v": 1})])
+        intake, part = it.intake(driver)
+        assert intake.due is None
+        async with running(intake, part):
+            await until(lambda: intake.due is not None and intake.due > Clock().monotonic() + 30)
+            intake.trigger()  # the script has ended: this reading never comes
+            await until(lambda: driver.calls.count("read") == 2)
+            assert intake.due is None
+            assert intake.asked_at is not None, "its driver has not answered"
+        assert intake.due is None
+        assert intake.asked_at is None

@@ -10,12 +10,13 @@ from support.boards import no_outputs
 from support.couriers import Bench, FarSide, running
 
 from agent import eventlog, reporter
+from agent.busthreads import BusThreads
 from agent.clock import VirtualClock
 from agent.courier import Settings
 from agent.eventlog import EventLog
 from agent.eventlog.writer import GROUP
 from agent.events import EventType, Lane, Reading
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.outcome import RuleOutcome
 from agent.quantities import Duration
 from agent.reporter import Reporter

@@ -12,12 +12,13 @@ from support.boards import no_outputs
 from support.rulebooks import Desk, loaded
 
 from agent import contracts, eventlog
+from agent.busthreads import BusThreads
 from agent.clock import VirtualClock, from_iso
 from agent.commander import Commander
 from agent.errors import Disconnected
 from agent.eventlog import EventLog
 from agent.events import Event, EventType, Reading, Severity, Value
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.outcome import Action, Reaction, RuleOutcome
 from agent.outputs.board import Board
 from agent.outputs.settings import Settings as OutputSettings

@@ -14,7 +14,7 @@ import yaml
 from support.agents import Result, gatepost
 from support.configurations import gateway
 
-from agent import catalog
+from agent import app, catalog
 from agent.errors import GatepostError
 from agent.needs import Endpoint, File, GpioLine, SerialPort
 from agent.service import state
@@ -297,6 +297,8 @@ def test_the_unit_says_what_we_promise() -> None:
     assert unit["DevicePolicy"] == "closed"
     assert unit["ExecStart"].startswith(f"{PREFIX}/bin/python -I -m agent run {CONFIG}")
     assert unit["WorkingDirectory"] == f"/var/lib/{unit['StateDirectory']}"
+    assert unit["RuntimeDirectoryMode"] == "0700"
+    assert Path("/run", unit["RuntimeDirectory"]) == app.RUNTIME_FOLDER
 
 
 def test_a_unit_of_another_version_is_another_text() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.configurations import gateway, mqtt, scale
+from support.waiting import until
 
 if TYPE_CHECKING:
     from support.brokers import Broker
@@ -118,6 +119,30 @@ def test_the_status_is_retained_and_says_online_then_stopped(site: Site) -> None
     (kept,) = later.wait_for("gatepost/g/status")
     assert kept == stopped
     assert later.on("gatepost/g/status")[0].retain
+
+
+def test_the_status_carries_figures_again_and_again_where_they_are_asked_for(site: Site) -> None:
+    broker = site.broker()
+    pulse = {"driver": "heartbeat", "every": "100ms"}
+    gone = {"driver": "serial_lines", "port": str(site.folder / "ttyX"), "parse": "json"}
+    agent = site.agent(gateway({"pulse": pulse, "gone": gone}, {"site": mqtt(broker.port, figures="1s")}))
+    subscriber = site.subscriber(broker.port)
+    agent.start()
+    said = subscriber.wait_for("gatepost/g/status", 3)
+    assert {each["state"] for each in said} == {"online"}
+    assert len({each["since"] for each in said}) == 1
+    last = said[-1]["figures"]
+    assert last["time"] > said[0]["figures"]["time"]
+    assert (last["devices_down"], last["alarms_active"], last["dropped"], last["log_writable"]) == (
+        1,
+        0,
+        0,
+        True,
+    )
+    assert last["readings_per_second"] > 0
+    agent.stop()
+    until(lambda: subscriber.on("gatepost/g/status")[-1].payload.find(b"stopped") > 0, "it has stopped")
+    assert b"figures" not in subscriber.on("gatepost/g/status")[-1].payload
 
 
 @pytest.mark.parametrize("way", ["killed", "frozen"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -162,8 +163,11 @@ class Agent:
     def log(self) -> Path:
         """Its event log."""
         name = "events-simulated.db" if "--simulate" in self._arguments else "events.db"
-        gateway: str = yaml.safe_load(self.path.read_text())["gateway"]
-        return self._folder / "state" / "gatepost" / gateway / name
+        gateway = re.search(
+            r"^gateway: *(\S+)", self.path.read_text(), re.MULTILINE
+        )  # it may have tags of ours
+        assert gateway is not None
+        return self._folder / "state" / "gatepost" / gateway[1] / name
 
     def status(self) -> dict[str, Any] | None:
         """Return what the running agent says of itself; None while it does not answer."""

@@ -7,10 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from agent import contracts
+from agent.busthreads import BusThreads
 from agent.commander import Commander
 from agent.errors import Disconnected
 from agent.events import Ask, Reading, Request, Value
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.outcome import RuleOutcome
 from agent.outputs.settings import Commands, Settings
 from agent.quantities import Duration

@@ -8,9 +8,10 @@ import msgspec
 from support.boards import no_outputs
 
 from agent import config, contracts, registry
+from agent.busthreads import BusThreads
 from agent.clock import VirtualClock, from_iso
 from agent.events import ALARMS, Event, Reading
-from agent.intake import BusThreads, Intake
+from agent.intake import Intake
 from agent.reporter import Reporter
 from agent.reporter import Settings as Report
 from agent.rulebook import Rulebook
