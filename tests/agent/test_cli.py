@@ -119,7 +119,9 @@ def as_editors_see_it(value: Any) -> Any:
 
 
 def test_an_agent_that_runs_does_not_hold_what_plays_tests_in_memory() -> None:
-    code = "import sys, agent.cli; print('agent.app' in sys.modules, 'agent.ruletests' in sys.modules)"
+    code = (
+        "import sys, agent.cli; print('agent.app' in sys.modules, 'agent.ruletests.command' in sys.modules)"
+    )
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert said.stdout == "True False\n"
 
