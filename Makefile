@@ -10,7 +10,7 @@ help: ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
 
 run: $(BIN)/.runs ## start the demo: real and simulated sensors, two rules, a broker of its own
-	@$(BIN)/gatepost run --simulate config/demo.yaml
+	@$(BIN)/gatepost run --simulate --events config/demo.yaml
 
 test: $(BIN)/.tests ## run the tests
 	$(BIN)/pytest $(ARGS)
