@@ -285,7 +285,8 @@ class Alarm:
             names = ("of", "value", "limit")
             self._facts = {name: state[f"alarm_{name}"] for name in names if f"alarm_{name}" in state}
         if "shelved_for" in state:
-            self.shelved_until = saved + _number(state["shelved_for"])
+            left = _number(state["shelved_for"])
+            self.shelved_until = saved + max(0.0, min(left, self.settings.max_shelved))
         untold = int(_number(state.get("untold")))
         if untold and self.settings.flood is not None:
             self._untold, self._flood_until = untold, saved  # to be told now

@@ -79,7 +79,8 @@ class Parse(contracts.Settings, frozen=True):
         json: Each line is a JSON object; objects inside it become `outer.inner`.
         csv: The channel of each column, or `{names: [...], separator: ';'}`.
         key_value: Each line is `name=value` pairs; `{pair_separator: ..., value_separator: ...}` for others.
-        regex: A regular expression that is looked for in the line; each named group is a channel.
+        regex: A regular expression that is looked for in the line; each named group is a channel. A repetition within a
+            repetition, such as `(\d+)+`, may take for ever over a line that does not match.
     """
 
     json: bool = False

@@ -57,7 +57,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None, *, with_secre
     Args:
         path: The main file; `conf.d/*.yaml` and `secrets.yaml` are looked for beside it.
         environment: What `${VARIABLE}` and secrets are looked up in, the process's own by default.
-        with_secrets: False leaves secrets empty, for who only looks at what runs.
+        with_secrets: False looks no secrets up, for who only looks at what runs.
 
     Raises:
         ConfigError: It has faults; all of them, by file, line and column.

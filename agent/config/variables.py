@@ -78,6 +78,10 @@ class Text(NamedTuple):
         return self.text
 
 
+UNREAD: Final = "unread"
+"""What stands for a secret where secrets are not looked up: a text like any other, so that what is beside it can be read."""
+
+
 class Variables:
     """The environment and the secrets of one run of the loader."""
 
@@ -97,8 +101,10 @@ class Variables:
         """
         written = str(node.value)
         if node.tag == documents.SECRET_TAG:
-            secret = self._secret(written) if self._with_secrets else ""
-            self.hide(secret)
+            secret = UNREAD
+            if self._with_secrets:
+                secret = self._secret(written)
+                self.hide(secret)
             return Text(secret, plain=True, filled=True, shown=f"what !secret {written} holds")
         text = _VARIABLE.sub(self._variable, written)
         if any(match["name"] for match in _VARIABLE.finditer(written)):

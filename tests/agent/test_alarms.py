@@ -193,6 +193,13 @@ def test_an_alarm_is_not_shelved_for_ever(seconds: float) -> None:
         Bench(RuleOutcome()).alarm.shelve(seconds, "anna", 0.0)
 
 
+@pytest.mark.parametrize(("left", "until"), [(60.0, 60.0), (-1e308, 0.0), (1e308, 8 * 3600.0)])
+def test_a_damaged_state_shelves_nothing_for_ever(left: float, until: float) -> None:
+    alarm = Alarm(RuleOutcome())
+    alarm.restore({"shelved_for": left}, 0.0)
+    assert alarm.shelved_until == until
+
+
 def test_a_suppressed_alarm_says_so() -> None:
     it = Bench(STEPPED)
     it.note(it.alarm.suppress(suppressed=True))

@@ -473,6 +473,13 @@ def scalars(node: yaml.Node | None) -> list[yaml.ScalarNode]:
     return [each for value in inner for each in scalars(value)]
 
 
+def test_who_only_looks_needs_no_secrets_wherever_they_stand(site: Path) -> None:
+    site.write_text(
+        "forward: {site: {mqtt: {host: !secret broker, username: u, password: !secret password}}}"
+    )
+    assert load(site, {}, with_secrets=False).forward.keys() == {"site"}
+
+
 def test_a_secret_in_the_place_of_any_value_is_never_shown(site: Path) -> None:
     text = "\n".join(uncommented(STARTING.read_text().splitlines()[1:]))
     for scalar in scalars(yaml.compose(text)):
