@@ -67,7 +67,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """A significant occurrence or change of state: immutable, logged, forwarded.
 
     Attributes:
-        run: Which start of the agent it belongs to, counted from 1.
+        run: Which start of the agent it belongs to: a number that grows with each, and does not repeat.
         seq: Its place in the log. `run` and `seq` together never repeat.
         type: What happened: one of the names in `EventType`.
         source: The device, the rule or the part that it is about.
